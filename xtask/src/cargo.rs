@@ -1,0 +1,72 @@
+//! Running cargo, and the binary that it built.
+
+use crate::setup::{FOLDER, LIBTORCH};
+use anyhow::{Context, bail};
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Builds the release binary and becomes it, so that signals and exit code are its own.
+pub(crate) fn quickstart(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+    let built = step(root, &["build", "--release", "-p", "sinternal"], &[])?;
+    if built != ExitCode::SUCCESS {
+        return Ok(built);
+    }
+    let binary = target_dir(root)?.join("release/sinternal");
+    eprintln!("xtask: {} quickstart {}", binary.display(), args.join(" "));
+    let error = Command::new(&binary).arg("quickstart").args(args).exec();
+    Err(error).with_context(|| format!("failed to run {}", binary.display()))
+}
+
+pub(crate) fn test(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+    step(root, &["test", "--workspace"], args)
+}
+
+pub(crate) fn lint(root: &Path) -> anyhow::Result<ExitCode> {
+    needs_component(root, "fmt", "rustfmt")?;
+    needs_component(root, "clippy", "clippy")?;
+    let formatted = step(root, &["fmt", "--all", "--check"], &[])?;
+    if formatted != ExitCode::SUCCESS {
+        return Ok(formatted);
+    }
+    step(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+}
+
+/// Runs cargo and passes its exit code on.
+fn step(root: &Path, fixed: &[&str], args: &[String]) -> anyhow::Result<ExitCode> {
+    eprintln!("xtask: cargo {} {}", fixed.join(" "), args.join(" "));
+    let status = cargo(root).args(fixed).args(args).status().context("failed to run cargo")?;
+    // Without a code it was ended by a signal.
+    Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(u8::try_from(code).unwrap_or(1))))
+}
+
+fn needs_component(root: &Path, command: &str, component: &str) -> anyhow::Result<()> {
+    let quiet = |mut cargo: Command| cargo.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let mut asked = cargo(root);
+    asked.args([command, "--version"]);
+    if quiet(asked).context("failed to run cargo")?.success() {
+        return Ok(());
+    }
+    bail!("`cargo {command}` is missing; install it with: rustup component add {component}")
+}
+
+/// cargo as a person would start it: `.cargo/config.toml` sets what this process got from there, and build
+/// scripts that watch the environment would run again if it came from elsewhere.
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let default = root.join(FOLDER).join("torch");
+    for (name, value) in [(LIBTORCH, default.as_os_str()), ("LIBTORCH_BYPASS_VERSION_CHECK", "1".as_ref())] {
+        if std::env::var_os(name).is_some_and(|set| set == value) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn target_dir(root: &Path) -> anyhow::Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => Ok(std::env::current_dir().context("no current folder")?.join(dir)),
+        None => Ok(root.join("target")),
+    }
+}

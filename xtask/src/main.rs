@@ -1,0 +1,97 @@
+//! `cargo xtask …`: set-up, quickstart, test and lint on a fresh machine.
+//!
+//! ```text
+//! quickstart ─► setup ─► cargo build --release ─► sinternal quickstart
+//! test ───────► setup ─► cargo test --workspace
+//! lint ───────► setup ─► cargo fmt --check, cargo clippy
+//! ```
+//!
+//! **Invariant.** Nothing here depends on libtorch, for this is what fetches it.
+
+mod cargo;
+mod setup;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Set-up, quickstart, test and lint.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Fetch libtorch into `.libtorch/`, or find one that is there; does nothing when that is done
+    Setup {
+        /// With everything that a GPU needs (2.5 GB to fetch)
+        #[arg(long)]
+        cuda: bool,
+        /// Another folder than `.libtorch/`; then neither LIBTORCH nor an installed PyTorch is considered
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+    },
+    /// Set up, build, and run `sinternal quickstart` with these arguments
+    Quickstart {
+        /// For `sinternal quickstart`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Set up and run `cargo test --workspace` with these arguments
+    Test {
+        /// For `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Set up and check formatting and clippy, warnings as errors
+    Lint,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("caused by: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<ExitCode> {
+    let root = checkout()?;
+    match task {
+        Task::Setup { cuda, into } => {
+            let set = if cuda { setup::Set::Cuda } else { setup::Set::Cpu };
+            match into {
+                Some(dir) => setup::fetch(&dir, set)?,
+                None => setup::setup(&root.join(setup::FOLDER), set)?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Quickstart { args } => {
+            setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            cargo::quickstart(&root, &args)
+        }
+        Task::Test { args } => {
+            setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            cargo::test(&root, &args)
+        }
+        Task::Lint => {
+            setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            cargo::lint(&root)
+        }
+    }
+}
+
+/// The folder of the workspace.
+fn checkout() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_owned).context("xtask is not inside a workspace")
+}
