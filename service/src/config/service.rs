@@ -1,0 +1,209 @@
+//! The configuration of the processes themselves: addresses, folders, threads, deadlines.
+
+use super::seconds;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One file configures every role; each reads its own section.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// `sinternal trainer`.
+    pub trainer: TrainerConfig,
+    /// `sinternal reward`.
+    pub reward: RewardConfig,
+    /// `sinternal rollout-worker`.
+    pub rollout_worker: RolloutWorkerConfig,
+    /// `sinternal up`.
+    pub up: UpConfig,
+    /// Log lines of every role.
+    pub log: LogConfig,
+}
+
+/// The trainer process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainerConfig {
+    /// gRPC address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Metrics and health.
+    pub metrics_listen: SocketAddr,
+    /// The reward service.
+    pub reward: String,
+    /// Folder of run directories.
+    pub runs: PathBuf,
+    /// Threads of tensor operations.
+    pub threads: usize,
+    /// Where the learner computes.
+    pub device: Device,
+    /// A worker that is silent for this long loses its leases.
+    #[serde(rename = "lease_s", with = "seconds")]
+    pub lease: Duration,
+    /// How often workers report.
+    #[serde(rename = "heartbeat_s", with = "seconds")]
+    pub heartbeat: Duration,
+    /// Deadline of one call to the reward service.
+    #[serde(rename = "call_s", with = "seconds")]
+    pub call: Duration,
+    /// A run waits this long for a lost reward service before it fails.
+    #[serde(rename = "reward_outage_s", with = "seconds")]
+    pub reward_outage: Duration,
+    /// Deadline of a graceful stop.
+    #[serde(rename = "drain_s", with = "seconds")]
+    pub drain: Duration,
+}
+
+/// The reward process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardConfig {
+    /// gRPC address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Metrics and health.
+    pub metrics_listen: SocketAddr,
+    /// Folder of verifier files, by hash.
+    pub cache: PathBuf,
+    /// Threads of tensor operations.
+    pub threads: usize,
+    /// Where the verifier computes.
+    pub device: Device,
+    /// Critiques written at once.
+    pub max_sequences: usize,
+    /// Deadline of a graceful stop.
+    #[serde(rename = "drain_s", with = "seconds")]
+    pub drain: Duration,
+}
+
+/// A rollout worker process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutWorkerConfig {
+    /// The trainer.
+    pub trainer: String,
+    /// Metrics and health; port 0 takes a free one.
+    pub metrics_listen: SocketAddr,
+    /// How the worker introduces itself; it need not be unique.
+    pub name: String,
+    /// Folder of policy files, by hash.
+    pub cache: PathBuf,
+    /// Threads of tensor operations.
+    pub threads: usize,
+    /// Where the engine computes.
+    pub device: Device,
+    /// Sequences decoded at once.
+    pub max_sequences: usize,
+    /// Deadline of one call to the trainer.
+    #[serde(rename = "call_s", with = "seconds")]
+    pub call: Duration,
+    /// The worker ends when it cannot reach the trainer for this long.
+    #[serde(rename = "reconnect_s", with = "seconds")]
+    pub reconnect: Duration,
+    /// Deadline of a graceful stop.
+    #[serde(rename = "drain_s", with = "seconds")]
+    pub drain: Duration,
+}
+
+/// All roles on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpConfig {
+    /// Rollout workers to start.
+    pub workers: usize,
+}
+
+/// Log lines on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// A level, or directives such as `info,sinternal_trainer=debug`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+}
+
+impl Default for TrainerConfig {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7500),
+            metrics_listen: loopback(7580),
+            reward: "http://127.0.0.1:7501".into(),
+            runs: "runs".into(),
+            threads: 2,
+            device: Device::Cpu,
+            lease: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(2),
+            call: Duration::from_secs(60),
+            reward_outage: Duration::from_secs(300),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            listen: loopback(7501),
+            metrics_listen: loopback(7581),
+            cache: "runs/cache/reward".into(),
+            threads: 1,
+            device: Device::Cpu,
+            max_sequences: 64,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for RolloutWorkerConfig {
+    fn default() -> Self {
+        Self {
+            trainer: "http://127.0.0.1:7500".into(),
+            metrics_listen: loopback(7582),
+            name: "worker".into(),
+            cache: "runs/cache/rollout-worker".into(),
+            threads: 1,
+            device: Device::Cpu,
+            max_sequences: 256,
+            call: Duration::from_secs(60),
+            reconnect: Duration::from_secs(300),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for UpConfig {
+    fn default() -> Self {
+        Self { workers: 2 }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

@@ -1,0 +1,21 @@
+//! What every process shares: configuration, telemetry, serving, connecting, owning tensors, writing files.
+//!
+//! ```text
+//! config::load ─► telemetry::init_logging ─► serve::bind ─► owner::spawn_owner ─► serve::serve_grpc
+//!                                             │                                     │ until shutdown_signal
+//!                                             └─► telemetry::serve_metrics          └─► drain ─► cut
+//! connect::{channel, call, retry} ─► the other processes;   atomic::{write_atomic, write_dir_atomic} ─► disk
+//! ```
+//!
+//! **Invariants.** Configuration is whole before a port is taken. Every call has a deadline and every queue a
+//! bound. Nothing listens beyond loopback. Errors are one line and name the file, key or peer. Nothing here
+//! knows a job, a model or a reward.
+
+pub mod atomic;
+pub mod config;
+pub mod connect;
+pub mod health;
+pub mod metrics;
+pub mod owner;
+pub mod serve;
+pub mod telemetry;
