@@ -1,0 +1,78 @@
+//! Rotary position embedding (Su et al., 2021), in the half-split form of Hugging Face.
+
+use crate::config::{ModelConfig, RopeScaling};
+use std::f64::consts::PI;
+use tch::{Device, Kind, Tensor};
+
+/// Tables of cosines and sines for every position. `[max_positions, head_dim]`, float32.
+#[derive(Debug)]
+pub(crate) struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rope {
+    pub(crate) fn new(config: &ModelConfig, device: Device) -> Self {
+        let frequencies = Tensor::from_slice(&inverse_frequencies(config)); // [head_dim / 2]
+        let positions = Tensor::arange(config.max_positions as i64, (Kind::Float, Device::Cpu));
+        let angles = positions.unsqueeze(1) * frequencies.to_kind(Kind::Float).unsqueeze(0);
+        let angles = Tensor::cat(&[&angles, &angles], 1); // [max_positions, head_dim]
+        Self { cos: angles.cos().to_device(device), sin: angles.sin().to_device(device) }
+    }
+
+    /// Cosines and sines of these positions: two tensors `[n, 1, head_dim]` of `kind`.
+    pub(crate) fn at(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+        let pick = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).to_kind(kind);
+        (pick(&self.cos), pick(&self.sin))
+    }
+}
+
+/// Rotates `x` `[n, heads, head_dim]`.
+pub(crate) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+    let half = x.size()[2] / 2;
+    let (a, b) = (x.narrow(2, 0, half), x.narrow(2, half, half));
+    x * cos + Tensor::cat(&[&-b, &a], 2) * sin
+}
+
+fn inverse_frequencies(config: &ModelConfig) -> Vec<f64> {
+    let dim = config.head_dim as f64;
+    (0..config.head_dim / 2)
+        .map(|i| scale(1.0 / config.rope_theta.powf(2.0 * i as f64 / dim), config.rope))
+        // Hugging Face computes these in float32; so must we, to give its angles at long distances.
+        .map(|f| f64::from(f as f32))
+        .collect()
+}
+
+fn scale(frequency: f64, scaling: RopeScaling) -> f64 {
+    match scaling {
+        RopeScaling::Default => frequency,
+        RopeScaling::Linear { factor } => frequency / factor,
+        RopeScaling::Llama3 { factor, low, high, original } => {
+            let turns = original * frequency / (2.0 * PI); // full turns within the original context
+            let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            frequency * ((1.0 - smooth) / factor + smooth)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama3_keeps_high_frequencies_and_divides_low_ones() {
+        let scaling = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+        assert_eq!(scale(1.0, scaling), 1.0);
+        assert_eq!(scale(1e-5, scaling), 1e-5 / 8.0);
+        let middle = 2.5 * 2.0 * PI / 8192.0; // half way up the ramp
+        assert!((scale(middle, scaling) - middle * (0.5 / 8.0 + 0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rotation_of_a_known_angle() {
+        let x = Tensor::from_slice(&[1.0f32, 0.0]).view([1, 1, 2]);
+        let angle = Tensor::from_slice(&[0.5f32, 0.5]).view([1, 1, 2]);
+        let y = Vec::<f32>::try_from(rotate(&x, &(angle.cos(), angle.sin())).view(-1)).unwrap();
+        assert!((y[0] - 0.5f32.cos()).abs() < 1e-6 && (y[1] - 0.5f32.sin()).abs() < 1e-6);
+    }
+}
