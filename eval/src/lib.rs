@@ -1,0 +1,19 @@
+//! Statistics, tables and charts of evaluations.
+//!
+//! ```text
+//! counts ─► stats: Rate, Wilson interval ─┐
+//! curve points, sampled traces, times ────┴─► arms: Report ─► JSON, Markdown, terminal table
+//!                                                    └─► chart: Chart ─► SVG ─► PNG (embedded font)
+//! ```
+//!
+//! **Invariants.** Pure: no files, no clock, no tensors, no system fonts. A figure that was not measured is `None`,
+//! JSON `null` and `–` in tables; it is never 0. Rates are in 0–1 everywhere but in what people read.
+
+mod arms;
+mod chart;
+mod stats;
+mod table;
+
+pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
+pub use chart::{Chart, ChartError, Series};
+pub use stats::{Confusion, MeanStd, Rate, mean_std};
