@@ -1,0 +1,38 @@
+//! Verifiers, graders and their composition, served over gRPC.
+//!
+//! ```text
+//! ScoreRequest ─► graders: form, refusal, mathematics, topic ──────────────┐
+//!        └─ S, x, y (never the reasoning) ─► verifier thread: critique,    ├─► compose: a product ─► ScoreResult
+//!                                            verdict token, p_safe ────────┘
+//! LoadVerifier ─► store (files by hash) ─► new verifier thread, which then replaces the old one
+//! ```
+//!
+//! **Invariants.** A verifier is frozen and pinned by the hash of its files: nothing is scored by another one than
+//! was asked for. What cannot be scored is masked, with its reason, and counted; it is never scored 0. Every request
+//! is answered exactly once, under a deadline. Grading and composition are pure. One thread owns a verifier's tensors.
+
+mod batch;
+mod compose;
+mod error;
+mod grade;
+pub mod graders;
+mod run;
+mod service;
+mod session;
+mod state;
+mod store;
+mod template;
+mod thread;
+mod verifier;
+
+pub use batch::{Row, verify_batch};
+pub use compose::{Missing, compose};
+pub use error::RewardError;
+pub use run::{CACHE_BYTES, DEADLINE, KV_BUDGET_BYTES, Options, run, serve};
+pub use template::{Question, Template};
+pub use verifier::{Verification, VerifierOptions};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! One scoring stream: bounded, each request answered once, in the order in which they are done.
+
+use crate::grade::{Graded, INVALID_CRITIQUE, conclude, grade, masked};
+use crate::state::{Loaded, State};
+use crate::template::Template;
+use crate::thread::{Unanswered, VERIFIER_CRASHED, VERIFIER_REFUSED};
+use sinternal_proto::{Invalid, ScoreOutcome, ScoreRequest, ScoreResult, ServiceError, Verdict, pb};
+use sinternal_service::metrics::{PARSE_FAILURES_TOTAL, SCORE_SECONDS, SCORED_TOTAL};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+const TIMEOUT: &str = "timeout";
+const GRADER_CRASHED: &str = "grader crashed";
+
+/// What goes back on the stream.
+pub(crate) type Answers = mpsc::Sender<Result<pb::ScoreResponse, Status>>;
+
+/// A stream's requests and what has become of them.
+#[derive(Debug)]
+pub(crate) struct Session {
+    state: Arc<State>,
+    answers: Answers,
+    running: JoinSet<ScoreResult>,
+    ids: HashSet<String>,
+}
+
+impl Session {
+    pub(crate) fn new(state: Arc<State>, answers: Answers) -> Self {
+        Self { state, answers, running: JoinSet::new(), ids: HashSet::new() }
+    }
+
+    /// Serves the stream to its end: the client's, an unacceptable request, or `stop`. What was accepted is
+    /// answered first, unless the client has gone: then it is dropped.
+    pub(crate) async fn run(mut self, mut requests: Streaming<pb::ScoreRequest>, stop: CancellationToken) {
+        let answers = self.answers.clone();
+        let end = tokio::select! {
+            () = answers.closed() => return,
+            end = self.take_all(&mut requests, stop) => end,
+        };
+        let drained = async {
+            while let Some(done) = self.running.join_next().await {
+                self.answer(done).await;
+            }
+        };
+        tokio::select! {
+            () = answers.closed() => return,
+            () = drained => {}
+        }
+        if let Err(error) = end {
+            // A client that has gone needs no reason.
+            let _ = answers.send(Err(error.into())).await;
+        }
+    }
+
+    async fn take_all(
+        &mut self,
+        requests: &mut Streaming<pb::ScoreRequest>,
+        stop: CancellationToken,
+    ) -> Result<(), ServiceError> {
+        let most = 2 * self.state.options.verifier.max_sequences;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Err(ServiceError::Unavailable("reward service stops".into())),
+                Some(done) = self.running.join_next() => self.answer(done).await,
+                next = requests.message(), if self.running.len() < most => match next {
+                    Ok(Some(request)) => self.accept(request)?,
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        return Err(ServiceError::Unavailable(format!("stream broke: {}", status.message())));
+                    }
+                },
+            }
+        }
+    }
+
+    fn accept(&mut self, request: pb::ScoreRequest) -> Result<(), ServiceError> {
+        let request = ScoreRequest::try_from(request)?;
+        let loaded = self.state.verifier_for(&request)?;
+        if !self.ids.insert(request.id.clone()) {
+            let problem = format!("`{}` is being scored already", request.id);
+            return Err(Invalid { field: "score.id", problem }.into());
+        }
+        self.running.spawn(score(Arc::clone(&self.state), request, loaded));
+        Ok(())
+    }
+
+    async fn answer(&mut self, done: Result<ScoreResult, tokio::task::JoinError>) {
+        match done {
+            Ok(result) => {
+                self.ids.remove(&result.id);
+                self.state.count(&result.outcome);
+                // Where the client has gone, `run` ends.
+                let _ = self.answers.send(Ok(result.into())).await;
+            }
+            Err(error) => tracing::error!(%error, "a request was lost; its client will ask again"),
+        }
+    }
+}
+
+impl State {
+    fn count(&self, outcome: &ScoreOutcome) {
+        let (count, label) = match outcome {
+            ScoreOutcome::Scored { verdict, .. } => (&self.scored, verdict_label(*verdict)),
+            ScoreOutcome::Masked { reason } => (&self.masked, mask_label(reason)),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(SCORED_TOTAL, "outcome" => label).increment(1);
+        if label == INVALID_CRITIQUE {
+            metrics::counter!(PARSE_FAILURES_TOTAL, "reward" => "p_safe").increment(1);
+        }
+    }
+}
+
+fn verdict_label(verdict: Option<Verdict>) -> &'static str {
+    match verdict {
+        Some(Verdict::Safe) => "safe",
+        Some(Verdict::Unsafe) => "unsafe",
+        Some(Verdict::Invalid) => INVALID_CRITIQUE,
+        None => "graded",
+    }
+}
+
+/// One of few labels, whatever the reason says in detail.
+fn mask_label(reason: &str) -> &'static str {
+    let known = [INVALID_CRITIQUE, TIMEOUT, VERIFIER_CRASHED, VERIFIER_REFUSED, GRADER_CRASHED];
+    known.into_iter().find(|label| reason.starts_with(label)).unwrap_or("masked")
+}
+
+/// Scores one answer within the deadline.
+async fn score(state: Arc<State>, request: ScoreRequest, loaded: Option<Loaded>) -> ScoreResult {
+    let (id, arrived) = (request.id.clone(), Instant::now());
+    let outcome = tokio::time::timeout(state.options.deadline, judge(&state, request, loaded))
+        .await
+        .unwrap_or_else(|_| masked(TIMEOUT));
+    metrics::histogram!(SCORE_SECONDS).record(arrived.elapsed());
+    ScoreResult { id, outcome }
+}
+
+async fn judge(state: &State, request: ScoreRequest, loaded: Option<Loaded>) -> ScoreOutcome {
+    let kind = request.kind;
+    let template = loaded.as_ref().map_or(Template::General, |loaded| loaded.handle.template());
+    // Off this thread, for a grader may take its time; a panic in it ends nothing else.
+    let graded = tokio::task::spawn_blocking(move || grade(&request, template)).await;
+    match (graded, loaded) {
+        (Ok(Graded::Done(outcome)), _) => outcome,
+        (Ok(Graded::Ask { question, components }), Some(loaded)) => {
+            match loaded.handle.verify(question).await {
+                Ok(verification) => conclude(kind, components, verification),
+                Err(unanswered) => {
+                    if unanswered == Unanswered::Crashed {
+                        state.lost(&loaded.hash);
+                    }
+                    masked(unanswered.to_string())
+                }
+            }
+        }
+        // Requests without a verifier are mathematics, which asks none.
+        (Ok(Graded::Ask { .. }), None) => masked(VERIFIER_REFUSED),
+        (Err(_), _) => masked(GRADER_CRASHED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::template::Question;
+    use crate::testing::{HELP, REQUEST, SPEC, options};
+    use crate::thread::VerifierHandle;
+    use crate::verifier::{Judge, Verification};
+    use sinternal_proto::{HelpGrader, PromptKind, Sha256};
+    use sinternal_service::health::{Health, Readiness};
+    use std::time::Duration;
+
+    struct Panics;
+
+    impl Judge for Panics {
+        fn template(&self) -> Template {
+            Template::World
+        }
+
+        fn submit(&mut self, _: &Question) -> Result<u64, String> {
+            Ok(0)
+        }
+
+        fn step(&mut self) -> Vec<(u64, Verification)> {
+            panic!("out of memory")
+        }
+
+        fn cancel(&mut self, _: u64) {}
+    }
+
+    fn request(verifier: &Sha256) -> ScoreRequest {
+        ScoreRequest {
+            id: "a".into(),
+            verifier: Some(verifier.clone()),
+            kind: PromptKind::Harmful,
+            spec: SPEC.into(),
+            request: REQUEST.into(),
+            completion: format!("<think> plan </think> {HELP}"),
+            truncated: false,
+            gold: None,
+            must_use: Vec::new(),
+            help: HelpGrader::None,
+            max_critique_tokens: 9,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crash_masks_its_answers_and_the_service_is_not_ready_until_it_gets_a_verifier_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let health = Health::starting();
+        let options = Options {
+            cache: cache.path().into(),
+            cache_bytes: 1 << 20,
+            verifier: options(),
+            deadline: Duration::from_secs(30),
+        };
+        let state = Arc::new(State::new(options, health.clone()).unwrap());
+        let hash = Sha256::of(b"verifier");
+        let handle = VerifierHandle::spawn(4, || Ok(Panics)).await.unwrap();
+        state.install(Loaded { hash: hash.clone(), handle });
+        assert_eq!(health.readiness(), Readiness::Ready);
+        let loaded = state.verifier_for(&request(&hash)).unwrap();
+        let result = score(Arc::clone(&state), request(&hash), loaded).await;
+        assert_eq!(result.outcome, ScoreOutcome::Masked { reason: "verifier crashed".into() });
+        assert_eq!(health.readiness(), Readiness::NotReady("verifier crashed".into()));
+        assert!(matches!(state.verifier_for(&request(&hash)), Err(ServiceError::Precondition(_))));
+    }
+
+    #[test]
+    fn reasons_become_few_labels() {
+        let refused = Unanswered::Refused("request 7: the prompt has 5000 tokens".into()).to_string();
+        assert_eq!(mask_label(&refused), VERIFIER_REFUSED);
+        assert_eq!(mask_label(&Unanswered::Crashed.to_string()), "verifier crashed");
+        assert_eq!(mask_label("reward: `p_safe` was not measured"), "masked");
+        assert_eq!(verdict_label(Some(Verdict::Unsafe)), "unsafe");
+    }
+}
