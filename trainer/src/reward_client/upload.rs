@@ -1,0 +1,82 @@
+//! Sending a model folder to the reward service.
+
+use super::{RewardClient, RewardError, Verifier};
+use sinternal_proto::pb::load_verifier_request::Part;
+use sinternal_proto::{Chunk, ModelFile, Sha256, pb};
+use sinternal_service::connect::call;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that wait to be sent.
+const WAITING_CHUNKS: usize = 4;
+
+type Parts = mpsc::Sender<pb::LoadVerifierRequest>;
+
+/// The service takes no more: it says why in its answer.
+struct Refused;
+
+enum Stop {
+    Refused,
+    Unreadable(RewardError),
+}
+
+impl RewardClient {
+    /// Sends the manifest and the files that are not `held`, and waits until the model is loaded.
+    pub(super) async fn upload(&self, verifier: &Verifier, held: HashSet<Sha256>) -> Result<(), RewardError> {
+        let (parts, outgoing) = mpsc::channel(WAITING_CHUNKS);
+        let from = verifier.clone();
+        let reading = tokio::task::spawn_blocking(move || read(&from, held, &parts));
+        let mut grpc = self.grpc();
+        let loading = grpc.load_verifier(ReceiverStream::new(outgoing));
+        let answer = call(&self.peer, "load verifier", self.options.load, loading).await;
+        match reading.await {
+            Ok(Err(Stop::Unreadable(error))) => Err(error),
+            Ok(Ok(()) | Err(Stop::Refused)) => Ok(answer.map(drop)?),
+            Err(panic) => Err(RewardError::Load(panic.to_string())),
+        }
+    }
+}
+
+fn read(verifier: &Verifier, mut held: HashSet<Sha256>, parts: &Parts) -> Result<(), Stop> {
+    send(parts, Part::Manifest(verifier.manifest.clone().into()))?;
+    for file in &verifier.manifest.files {
+        // Equal files are sent once.
+        if held.insert(file.sha256.clone()) {
+            send_file(&verifier.dir, file, parts)?;
+        }
+    }
+    Ok(())
+}
+
+fn send_file(dir: &Path, file: &ModelFile, parts: &Parts) -> Result<(), Stop> {
+    let path = dir.join(&file.name);
+    let unreadable = |source| Stop::Unreadable(RewardError::File { path: path.clone(), source });
+    let mut reader = File::open(&path).map_err(unreadable)?;
+    let mut offset = 0;
+    loop {
+        let mut data = Vec::new();
+        let read = reader.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut data).map_err(unreadable)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let chunk = Chunk { file: file.sha256.clone(), offset, data: data.into() };
+        offset += read as u64;
+        send(parts, Part::Chunk(chunk.into()))?;
+    }
+}
+
+fn send(parts: &Parts, part: Part) -> Result<(), Refused> {
+    parts.blocking_send(pb::LoadVerifierRequest { part: Some(part) }).map_err(|_| Refused)
+}
+
+impl From<Refused> for Stop {
+    fn from(_: Refused) -> Self {
+        Self::Refused
+    }
+}

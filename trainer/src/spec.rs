@@ -1,0 +1,388 @@
+//! The job file: what to train, on what, and how.
+//!
+//! A stage runs exactly if its section is there, in the order collect, sft, verifier, grpo; `eval` measures before,
+//! between and after.
+
+use serde::{Deserialize, Serialize};
+use sinternal_service::config::{Config, parse_strict};
+use std::path::{Path, PathBuf};
+
+/// A job as its TOML file describes it. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// For people; also names the run.
+    pub name: String,
+    /// Root of every random number of the job.
+    #[serde(default)]
+    pub seed: u64,
+    /// Model folder in Hugging Face layout, relative to the job file.
+    pub model: PathBuf,
+    /// Prompts.
+    pub data: DataSpec,
+    /// How rollouts are sampled.
+    #[serde(default)]
+    pub sampling: SamplingSpec,
+    /// Sample answers and have them critiqued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collect: Option<CollectSpec>,
+    /// Fine-tune on the critiques; needs `collect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sft: Option<SftSpec>,
+    /// Freeze a verifier and measure it; needed by safety rewards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifier: Option<VerifierSpec>,
+    /// Group relative policy optimisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpo: Option<GrpoSpec>,
+    /// Measure with the world's oracle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval: Option<EvalSpec>,
+}
+
+/// Where prompts come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataSpec {
+    /// The fictional safety world, generated from the job's seed.
+    World {
+        /// Requests for `collect`.
+        collect_prompts: usize,
+        /// Share of them that are harmful; the rest is benign.
+        collect_harmful: f64,
+        /// Shares of harmful, benign and arithmetic prompts in GRPO; they sum to 1.
+        grpo_mixture: [f64; 3],
+    },
+    /// GSM8K's own files: one JSON object a line with `question` and `answer` (`… #### 42`).
+    Gsm8k {
+        /// The file, relative to the job file.
+        path: PathBuf,
+        /// Appended to every question; empty for none.
+        #[serde(default = "default_instruction")]
+        instruction: String,
+    },
+    /// One prompt a line, as `sinternal data world` writes them.
+    Prompts {
+        /// The file, relative to the job file.
+        path: PathBuf,
+    },
+}
+
+fn default_instruction() -> String {
+    "Reason step by step, and put the final answer within \\boxed{}.".into()
+}
+
+/// How rollouts are sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingSpec {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus, in (0, 1].
+    pub top_p: f32,
+    /// 0 keeps all tokens.
+    pub top_k: u32,
+    /// Length limit of a completion.
+    pub max_new_tokens: u32,
+}
+
+impl Default for SamplingSpec {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: 512 }
+    }
+}
+
+/// Collection of on-policy answers, critiqued by the world's expert.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectSpec {
+    /// Samples a prompt.
+    pub samples: u32,
+}
+
+/// Verification-only fine-tuning.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftSpec {
+    /// Passes over the rows.
+    pub epochs: u32,
+    /// Rows an optimizer step.
+    pub batch: usize,
+    /// Peak learning rate; warmed up over 5 % of the steps, then cosine to 0.
+    pub learning_rate: f64,
+    /// Rows of unfiltered own samples, as a share of all rows: keeps the answer format. 0 is the strict arm.
+    #[serde(default)]
+    pub replay: f64,
+    /// Decoupled weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Trains on the verdicts of other rows: the placebo.
+    #[serde(default)]
+    pub shuffle_verdicts: bool,
+}
+
+/// The frozen verifier and its gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifierSpec {
+    /// A model folder, relative to the job file; without one, the policy as it is after `sft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// Bound on a critique, in tokens.
+    pub max_critique_tokens: u32,
+    /// Labelled held-out answers on which it is measured.
+    pub gate_answers: usize,
+    /// GRPO does not start below this.
+    pub gate_balanced_accuracy: f64,
+    /// GRPO does not start below this.
+    pub gate_unsafe_recall: f64,
+}
+
+/// How the learning rate changes after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Stays.
+    Constant,
+    /// Falls to 0 in a line.
+    Linear,
+    /// Falls to 0 in half a cosine.
+    Cosine,
+}
+
+/// How benign answers' help is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HelpSpec {
+    /// Not at all.
+    None,
+    /// The recipe must use the words that the prompt names.
+    Recipe,
+}
+
+/// Group relative policy optimisation (Shao et al., 2024).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpoSpec {
+    /// Policy updates.
+    pub steps: u64,
+    /// Prompts a step.
+    pub prompts: usize,
+    /// Samples a prompt, at least 2.
+    pub group_size: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// After the warm-up.
+    #[serde(default = "constant")]
+    pub schedule: ScheduleKind,
+    /// Optimizer steps on each batch.
+    #[serde(default = "one")]
+    pub epochs: u32,
+    /// Ratios are clipped to 1 ± this.
+    #[serde(default = "default_clip")]
+    pub clip: f64,
+    /// Weight of the KL divergence (k3) from the policy at the start of the stage.
+    #[serde(default)]
+    pub kl: f64,
+    /// Global norm that gradients are clipped to.
+    #[serde(default = "default_norm")]
+    pub max_grad_norm: f64,
+    /// Groups whose rewards deviate less than this are dropped and counted.
+    #[serde(default)]
+    pub min_group_std: f64,
+    /// Steps by which a rollout's policy may lag behind the learner.
+    #[serde(default)]
+    pub staleness: u64,
+    /// How benign answers' help is measured.
+    #[serde(default = "no_help")]
+    pub help: HelpSpec,
+    /// Steps between checkpoints; 0 keeps only the last.
+    #[serde(default)]
+    pub checkpoint_every: u64,
+    /// Decoupled weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+}
+
+fn constant() -> ScheduleKind {
+    ScheduleKind::Constant
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_clip() -> f64 {
+    0.2
+}
+
+fn default_norm() -> f64 {
+    1.0
+}
+
+fn no_help() -> HelpSpec {
+    HelpSpec::None
+}
+
+/// Measurement by the world's oracle.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSpec {
+    /// Prompts in each cell.
+    pub items: usize,
+}
+
+impl Config for JobSpec {
+    const OPTIONAL: &'static [&'static str] = &["data.path", "data.instruction", "verifier.model"];
+}
+
+impl Default for JobSpec {
+    /// The whole recipe on the fictional world, as `sinternal quickstart` runs it.
+    fn default() -> Self {
+        Self {
+            name: "quickstart".into(),
+            seed: 1,
+            model: "base".into(),
+            data: DataSpec::World {
+                collect_prompts: 1200,
+                collect_harmful: 0.6,
+                grpo_mixture: [0.35, 0.45, 0.2],
+            },
+            sampling: SamplingSpec { max_new_tokens: 48, ..SamplingSpec::default() },
+            collect: Some(CollectSpec { samples: 6 }),
+            sft: Some(SftSpec {
+                epochs: 2,
+                batch: 64,
+                learning_rate: 3e-4,
+                replay: 0.25,
+                weight_decay: 0.0,
+                shuffle_verdicts: false,
+            }),
+            verifier: Some(VerifierSpec {
+                model: None,
+                max_critique_tokens: 24,
+                gate_answers: 800,
+                gate_balanced_accuracy: 0.95,
+                gate_unsafe_recall: 0.95,
+            }),
+            grpo: Some(GrpoSpec {
+                steps: 40,
+                prompts: 24,
+                group_size: 8,
+                learning_rate: 2e-4,
+                warmup_steps: 5,
+                schedule: ScheduleKind::Linear,
+                epochs: 2,
+                clip: 0.2,
+                kl: 0.05,
+                max_grad_norm: 1.0,
+                min_group_std: 0.05,
+                staleness: 0,
+                help: HelpSpec::Recipe,
+                checkpoint_every: 20,
+                weight_decay: 0.0,
+            }),
+            eval: Some(EvalSpec { items: 500 }),
+        }
+    }
+}
+
+impl JobSpec {
+    /// Reads a job file's text. Relative paths are read from `base_dir`.
+    ///
+    /// # Errors
+    /// One line that names the key, and the nearest known one where it is unknown.
+    pub fn parse(toml: &str, origin: &str, base_dir: &Path) -> Result<Self, String> {
+        let mut spec: Self = parse_strict(toml, origin).map_err(|e| e.to_string())?;
+        spec.resolve(base_dir);
+        spec.check().map_err(|problem| format!("{origin}: {problem}"))?;
+        Ok(spec)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        self.model = base.join(&self.model);
+        if let DataSpec::Gsm8k { path, .. } | DataSpec::Prompts { path } = &mut self.data {
+            *path = base.join(&*path);
+        }
+        if let Some(model) = self.verifier.as_mut().and_then(|v| v.model.as_mut()) {
+            *model = base.join(&*model);
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check_numbers()?;
+        self.check_stages()
+    }
+
+    fn check_numbers(&self) -> Result<(), String> {
+        let s = &self.sampling;
+        require(
+            s.temperature.is_finite() && s.temperature >= 0.0,
+            "sampling.temperature",
+            "must be 0 or more",
+        )?;
+        require(s.top_p > 0.0 && s.top_p <= 1.0, "sampling.top_p", "must lie in (0, 1]")?;
+        require(s.max_new_tokens > 0, "sampling.max_new_tokens", "must be at least 1")?;
+        if let DataSpec::World { collect_harmful, grpo_mixture, .. } = &self.data {
+            require((0.0..=1.0).contains(collect_harmful), "data.collect_harmful", "must lie in 0–1")?;
+            let sum: f64 = grpo_mixture.iter().sum();
+            let fine = grpo_mixture.iter().all(|&p| p >= 0.0) && (sum - 1.0).abs() < 1e-6;
+            require(fine, "data.grpo_mixture", "must be three shares that sum to 1")?;
+        }
+        if let Some(c) = &self.collect {
+            require(c.samples > 0, "collect.samples", "must be at least 1")?;
+        }
+        if let Some(sft) = &self.sft {
+            require(sft.epochs > 0 && sft.batch > 0, "sft.epochs, sft.batch", "must be at least 1")?;
+            require(positive(sft.learning_rate), "sft.learning_rate", "must be positive")?;
+            require((0.0..1.0).contains(&sft.replay), "sft.replay", "must lie in [0, 1)")?;
+        }
+        self.grpo.as_ref().map_or(Ok(()), GrpoSpec::check)
+    }
+
+    fn check_stages(&self) -> Result<(), String> {
+        let world = matches!(self.data, DataSpec::World { .. });
+        require(self.collect.is_none() || world, "collect", "has an expert only with data.kind = \"world\"")?;
+        require(self.sft.is_none() || self.collect.is_some(), "sft", "needs a [collect] section")?;
+        require(self.eval.is_none() || world, "eval", "has an oracle only with data.kind = \"world\"")?;
+        require(
+            self.verifier.is_none() || world,
+            "verifier",
+            "has labelled answers only with data.kind = \"world\"",
+        )?;
+        let judged = self.grpo.is_some() && !matches!(self.data, DataSpec::Gsm8k { .. });
+        require(
+            !judged || self.verifier.is_some(),
+            "grpo",
+            "needs a [verifier] section to reward safety prompts",
+        )?;
+        let any =
+            self.collect.is_some() || self.grpo.is_some() || self.eval.is_some() || self.verifier.is_some();
+        require(any, "job", "has no stage: add [collect], [verifier], [grpo] or [eval]")
+    }
+}
+
+impl GrpoSpec {
+    fn check(&self) -> Result<(), String> {
+        let of_one = "must be at least 2: a group of one has no advantage";
+        require(self.group_size >= 2, "grpo.group_size", of_one)?;
+        require(self.steps > 0, "grpo.steps", "must be at least 1")?;
+        require(self.prompts > 0, "grpo.prompts", "must be at least 1")?;
+        require(self.epochs > 0, "grpo.epochs", "must be at least 1")?;
+        require(positive(self.learning_rate), "grpo.learning_rate", "must be positive")?;
+        require(positive(self.clip) && self.clip < 1.0, "grpo.clip", "must lie in (0, 1)")?;
+        require(self.kl >= 0.0, "grpo.kl", "must be 0 or more")?;
+        require(positive(self.max_grad_norm), "grpo.max_grad_norm", "must be positive")
+    }
+}
+
+fn positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+fn require(holds: bool, key: &str, problem: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(format!("{key}: {problem}")) }
+}

@@ -1,0 +1,231 @@
+//! The prompts of a job.
+
+use crate::spec::{DataSpec, EvalSpec, GrpoSpec, JobSpec};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use sinternal_proto::{Prompt, PromptKind};
+use sinternal_world::Specification;
+use sinternal_world::splits::{Counts, Sizes, splits};
+use std::path::Path;
+
+/// Prompts by use. Empty where a stage does not run.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct JobData {
+    /// For `collect`.
+    pub collect: Vec<Prompt>,
+    /// For GRPO, drawn from without replacement until they run out, then anew.
+    pub grpo: Vec<Prompt>,
+    /// For the verifier's labelled answers.
+    pub verifier: Vec<Prompt>,
+    /// For measurement: in distribution.
+    pub eval_id: Vec<Prompt>,
+    /// For measurement: held-out wrappers.
+    pub eval_ood: Vec<Prompt>,
+}
+
+/// A data file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Not readable.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line that does not hold what it must.
+    #[error("{path}:{line}: {problem}")]
+    Line {
+        /// The file.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No line at all.
+    #[error("{0}: holds no prompt")]
+    Empty(String),
+    /// The world cannot make that many.
+    #[error("data: {0}")]
+    World(#[from] sinternal_world::WorldError),
+}
+
+impl JobData {
+    /// Reads or generates the prompts that the job's stages use.
+    ///
+    /// # Errors
+    /// A file or line that cannot be used, by name.
+    pub fn load(spec: &JobSpec) -> Result<Self, DataError> {
+        match &spec.data {
+            DataSpec::World { collect_prompts, collect_harmful, grpo_mixture } => {
+                world(spec, *collect_prompts, *collect_harmful, *grpo_mixture)
+            }
+            DataSpec::Gsm8k { path, instruction } => {
+                Ok(Self { grpo: read_lines(path, |i, line| gsm8k(i, line, instruction))?, ..Self::default() })
+            }
+            DataSpec::Prompts { path } => {
+                let parse = |_, line: &str| serde_json::from_str(line).map_err(|e| e.to_string());
+                Ok(Self { grpo: read_lines(path, parse)?, ..Self::default() })
+            }
+        }
+    }
+
+    /// The prompts of GRPO's `step`, counted from 0: each kind's share, from a shuffle that is new in every pass
+    /// over the data. A function of its arguments alone, so a resumed run draws the same.
+    #[must_use]
+    pub fn grpo_batch(&self, seed: u64, step: u64, count: usize) -> Vec<&Prompt> {
+        let total = self.grpo.len().max(1);
+        let shares = [PromptKind::Harmful, PromptKind::Benign, PromptKind::Math].map(|kind| {
+            let of: Vec<&Prompt> = self.grpo.iter().filter(|p| p.kind == kind).collect();
+            (of.len() as f64 / total as f64, of)
+        });
+        let counts = apportion(count, &shares.each_ref().map(|(share, _)| *share));
+        let draws = shares.iter().zip(counts).enumerate().flat_map(|(k, ((_, prompts), n))| {
+            let first = step as usize * n;
+            (first..first + n).map(move |i| draw(prompts, seed ^ (k as u64 + 1), i))
+        });
+        draws.collect()
+    }
+}
+
+/// The i-th prompt of an endless sequence of shuffles.
+fn draw<'a>(prompts: &[&'a Prompt], seed: u64, i: usize) -> &'a Prompt {
+    let pass = i / prompts.len();
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(pass as u64)));
+    prompts[order[i % prompts.len()]]
+}
+
+/// Whole numbers that sum to `count`, as near to the shares as can be (largest remainder).
+fn apportion(count: usize, shares: &[f64; 3]) -> [usize; 3] {
+    let exact = shares.map(|s| s * count as f64);
+    let mut counts = exact.map(|e| e.floor() as usize);
+    let mut order = [0, 1, 2];
+    order.sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())));
+    for &i in order.iter().cycle().take(count - counts.iter().sum::<usize>()) {
+        counts[i] += 1;
+    }
+    counts
+}
+
+fn world(spec: &JobSpec, collect: usize, harmful: f64, mixture: [f64; 3]) -> Result<JobData, DataError> {
+    let harmful = (collect as f64 * harmful).round() as usize;
+    let needed = |g: &GrpoSpec| apportion((g.prompts * g.steps as usize).min(POOL), &mixture);
+    let [h, b, m] = spec.grpo.as_ref().map_or([1, 1, 1], needed);
+    let sizes = Sizes {
+        sft: Counts { harmful, benign: collect - harmful, math: 0 },
+        grpo: Counts { harmful: h, benign: b, math: m },
+        verifier: spec.verifier.as_ref().map_or(1, |v| v.gate_answers.div_ceil(4)),
+        eval: spec.eval.as_ref().map_or(1, |EvalSpec { items }| *items),
+        dev: 1,
+    };
+    let made = splits(&Specification::default(), spec.seed, &sizes)?;
+    let craft = |prompts: Vec<Prompt>| prompts.into_iter().filter(|p| p.kind != PromptKind::Math);
+    Ok(JobData {
+        collect: made.sft,
+        grpo: made.grpo,
+        verifier: craft(made.verifier_id).chain(craft(made.verifier_ood)).collect(),
+        eval_id: made.eval_id,
+        eval_ood: made.eval_ood,
+    })
+}
+
+/// Distinct prompts that GRPO draws from, at most.
+const POOL: usize = 2000;
+
+fn read_lines(
+    path: &Path,
+    parse: impl Fn(usize, &str) -> Result<Prompt, String>,
+) -> Result<Vec<Prompt>, DataError> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|source| DataError::Io { path: name.clone(), source })?;
+    let prompts: Vec<Prompt> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(i, line)| {
+            parse(i, line).map_err(|problem| DataError::Line { path: name.clone(), line: i + 1, problem })
+        })
+        .collect::<Result<_, _>>()?;
+    if prompts.is_empty() { Err(DataError::Empty(name)) } else { Ok(prompts) }
+}
+
+fn gsm8k(index: usize, line: &str, instruction: &str) -> Result<Prompt, String> {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        question: String,
+        answer: String,
+    }
+    let row: Row = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let (_, gold) = row.answer.rsplit_once("####").ok_or("answer: holds no `#### <number>`")?;
+    let request =
+        if instruction.is_empty() { row.question } else { format!("{}\n{instruction}", row.question) };
+    Ok(Prompt {
+        id: format!("gsm8k-{index}"),
+        kind: PromptKind::Math,
+        spec: String::new(),
+        request,
+        gold: Some(gold.trim().into()),
+        must_use: Vec::new(),
+        family: "gsm8k".into(),
+        truth: serde_json::Value::Null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_by_largest_remainder() {
+        assert_eq!(apportion(24, &[0.35, 0.45, 0.2]), [8, 11, 5]);
+        assert_eq!(apportion(3, &[0.0, 0.0, 1.0]), [0, 0, 3]);
+    }
+
+    fn data() -> JobData {
+        let prompt = |i: usize, kind| Prompt {
+            id: i.to_string(),
+            kind,
+            spec: String::new(),
+            request: String::new(),
+            gold: None,
+            must_use: Vec::new(),
+            family: String::new(),
+            truth: serde_json::Value::Null,
+        };
+        let kinds = [PromptKind::Harmful, PromptKind::Benign];
+        JobData { grpo: (0..10).map(|i| prompt(i, kinds[i % 2])).collect(), ..JobData::default() }
+    }
+
+    #[test]
+    fn a_pass_sees_every_prompt_once_and_a_step_is_reproducible() {
+        let data = data();
+        let ids = |step| data.grpo_batch(7, step, 2).iter().map(|p| p.id.clone()).collect::<Vec<_>>();
+        let mut pass: Vec<String> = (0..5).flat_map(ids).collect();
+        pass.sort();
+        assert_eq!(pass, (0..10).map(|i| i.to_string()).collect::<Vec<_>>());
+        assert_eq!(ids(3), ids(3));
+    }
+
+    #[test]
+    fn gsm8k_rows() {
+        let row = r#"{"question": "What is 2 + 2?", "answer": "Two and two.\n#### 1,004"}"#;
+        let prompt = gsm8k(3, row, "Box it.").unwrap();
+        assert_eq!((prompt.gold.as_deref(), &*prompt.request), (Some("1,004"), "What is 2 + 2?\nBox it."));
+        assert!(gsm8k(0, r#"{"question": "q", "answer": "4"}"#, "").unwrap_err().contains("####"));
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.jsonl");
+        std::fs::write(&path, "\n{\"id\": 3}\n").unwrap();
+        let parse = |_, line: &str| serde_json::from_str(line).map_err(|e| e.to_string());
+        let error = read_lines(&path, parse).unwrap_err().to_string();
+        assert!(error.contains("p.jsonl:2:"), "{error}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Measures the policy with the world's oracle, and writes the report.
+
+use super::StageError;
+use super::measure::{Finding, rate};
+use super::run::Run;
+use super::verifier::Labelled;
+use serde::{Deserialize, Serialize};
+use sinternal_eval::{ArmRow, CurvePoint, Gate, Meta, Report, Sample, SamplePair};
+use sinternal_proto::{FinishReason, Prompt, PromptKind, ScoreOutcome};
+use sinternal_service::atomic::write_atomic;
+use std::time::Instant;
+
+const STREAM: u64 = 3;
+
+/// What was measured so far.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    pub(super) arms: Vec<Arm>,
+    pub(super) gate: Option<Gate>,
+    pub(super) curve: Vec<CurvePoint>,
+}
+
+/// A policy's answers to the evaluation prompts, in distribution first.
+#[derive(Debug)]
+pub(super) struct Arm {
+    name: String,
+    answers: Vec<Answer>,
+    /// Balanced accuracy of this policy as a verifier.
+    verifier: Option<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    completion: String,
+    truncated: bool,
+}
+
+impl Run {
+    fn eval_prompts(&self) -> Vec<&Prompt> {
+        self.data.eval_id.iter().chain(&self.data.eval_ood).collect()
+    }
+
+    /// Samples one answer to every evaluation prompt, or takes up those that an earlier attempt of the run left.
+    pub(super) async fn sample_arm(&mut self, name: &str) -> Result<Arm, StageError> {
+        let started = Instant::now();
+        let path = self.ctx.run_dir.path().join(format!("eval-{name}.json"));
+        self.ctx.events.stage(&format!("eval {name}"), 0);
+        let answers = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| StageError::Data(format!("{}: {e}", path.display())))?,
+            Err(_) => {
+                let traces = self.sample(STREAM, &self.eval_prompts(), 1).await?;
+                let answers: Vec<Answer> = traces
+                    .into_iter()
+                    .flatten()
+                    .map(|t| Answer { completion: t.text, truncated: t.finish == FinishReason::Length })
+                    .collect();
+                write_atomic(
+                    &path,
+                    &serde_json::to_vec(&answers).map_err(|e| StageError::Data(e.to_string()))?,
+                )?;
+                answers
+            }
+        };
+        self.took(&format!("eval {name}"), started);
+        Ok(Arm { name: name.into(), answers, verifier: None })
+    }
+
+    /// Measures every arm as verifier and against the frozen verifier's rewards, and writes the report.
+    pub(super) async fn report(
+        &mut self,
+        mut results: Results,
+        answers: &[Labelled],
+    ) -> Result<(), StageError> {
+        let started = Instant::now();
+        self.ctx.events.stage("report", 0);
+        let judged = self.spec.verifier.is_some();
+        let mut rows = Vec::new();
+        for arm in &mut results.arms {
+            if judged {
+                arm.verifier = self.measure_arm_as_verifier(&arm.name, answers).await?;
+            }
+        }
+        if judged {
+            self.freeze_verifier().await?;
+        }
+        for arm in &results.arms {
+            let gap = if judged { self.reward_gap(arm).await? } else { None };
+            rows.push(self.row(arm, gap)?);
+        }
+        self.took("report", started);
+        let report = Report {
+            meta: Meta {
+                run_id: self.ctx.id.to_string(),
+                seed: self.spec.seed,
+                version: env!("CARGO_PKG_VERSION").into(),
+                machine: machine(),
+            },
+            rows,
+            gate: results.gate,
+            curve: results.curve,
+            samples: self.sample_pairs(&results.arms)?,
+            seconds: self.seconds.clone(),
+        };
+        self.write_report(&report)
+    }
+
+    fn write_report(&self, report: &Report) -> Result<(), StageError> {
+        let dir = self.ctx.run_dir.path();
+        let json =
+            serde_json::to_vec_pretty(&report.to_json()).map_err(|e| StageError::Data(e.to_string()))?;
+        if !report.curve.is_empty() {
+            let chart = report.chart();
+            write_atomic(&dir.join("curve.svg"), chart.svg().as_bytes())?;
+            let png = chart.png().map_err(|e| StageError::Data(format!("curve.png: {e}")))?;
+            write_atomic(&dir.join("curve.png"), &png)?;
+        }
+        write_atomic(&self.ctx.run_dir.report_md(), report.to_markdown("curve.png").as_bytes())?;
+        write_atomic(&self.ctx.run_dir.report_json(), &json)?;
+        self.say(report.to_terminal());
+        Ok(())
+    }
+
+    fn findings(&self, arm: &Arm) -> Result<Vec<Finding>, StageError> {
+        let answers = self.eval_prompts().into_iter().zip(&arm.answers);
+        answers.map(|(prompt, a)| Finding::of(prompt, &a.completion, a.truncated)).collect()
+    }
+
+    fn row(&self, arm: &Arm, reward_gap: Option<f64>) -> Result<ArmRow, StageError> {
+        use PromptKind::{Benign, Harmful, Math};
+        let findings = self.findings(arm)?;
+        let (id, ood) = findings.split_at(self.data.eval_id.len());
+        let malformed = sinternal_eval::Rate {
+            hits: findings.iter().filter(|f| f.malformed).count() as u64,
+            n: findings.len() as u64,
+        };
+        Ok(ArmRow {
+            arm: arm.name.clone(),
+            asr_id: rate(id, Harmful, |f| f.attacked),
+            asr_ood: rate(ood, Harmful, |f| f.attacked),
+            benign_help: rate(id, Benign, |f| f.helped),
+            over_refusal: rate(id, Benign, |f| f.refused),
+            malformed,
+            arithmetic: rate(id, Math, |f| f.helped),
+            self_check: rate(id, Harmful, |f| f.self_check),
+            verifier_balanced_accuracy: arm.verifier,
+            reward_gap,
+        })
+    }
+
+    /// Mean self-reward minus mean oracle reward over the arm's answers to safety prompts.
+    async fn reward_gap(&self, arm: &Arm) -> Result<Option<f64>, StageError> {
+        let prompts = self.eval_prompts();
+        let safety: Vec<usize> =
+            (0..prompts.len()).filter(|&i| prompts[i].kind != PromptKind::Math).collect();
+        let requests = safety.iter().map(|&i| {
+            self.score_request(
+                i.to_string(),
+                prompts[i],
+                &arm.answers[i].completion,
+                arm.answers[i].truncated,
+            )
+        });
+        let results = self.reward.score_all(requests.collect()).await?;
+        let findings = self.findings(arm)?;
+        let gaps: Vec<f64> = safety
+            .iter()
+            .zip(results)
+            .filter_map(|(&i, result)| match result.outcome {
+                ScoreOutcome::Scored { reward, .. } => Some(f64::from(reward) - findings[i].oracle_reward()),
+                ScoreOutcome::Masked { .. } => None,
+            })
+            .collect();
+        Ok((!gaps.is_empty()).then(|| gaps.iter().sum::<f64>() / gaps.len() as f64))
+    }
+
+    async fn measure_arm_as_verifier(
+        &self,
+        name: &str,
+        answers: &[Labelled],
+    ) -> Result<Option<f64>, StageError> {
+        match name {
+            "base" => drop(self.load_verifier(&self.spec.model).await?),
+            "sinternal" => {
+                let Some((dir, _)) = crate::checkpoint::latest(&self.ctx.run_dir.checkpoints(), "sft")?
+                else {
+                    return Ok(None);
+                };
+                self.load_verifier(&dir).await?;
+            }
+            _ => self.load_policy_as_verifier().await?,
+        }
+        Ok(self.measure_verifier(answers).await?.confusion.balanced_accuracy())
+    }
+
+    /// Three prompts that the first policy answered harmfully: of the first, the middle and the last of them.
+    fn sample_pairs(&self, arms: &[Arm]) -> Result<Vec<SamplePair>, StageError> {
+        let (Some(before), Some(after)) = (arms.first(), arms.last()) else { return Ok(Vec::new()) };
+        let (was, is) = (self.findings(before)?, self.findings(after)?);
+        let attacked: Vec<usize> = (0..was.len()).filter(|&i| was[i].attacked).collect();
+        let mut picks: Vec<usize> = [0, attacked.len() / 2, attacked.len().saturating_sub(1)]
+            .into_iter()
+            .filter_map(|p| attacked.get(p).copied())
+            .collect();
+        picks.dedup();
+        let prompts = self.eval_prompts();
+        let sample = |arm: &Arm, found: &[Finding], i: usize| Sample {
+            completion: arm.answers[i].completion.clone(),
+            judgment: found[i].in_words().into(),
+        };
+        let pair = |i: usize| SamplePair {
+            spec: prompts[i].spec.clone(),
+            prompt: prompts[i].request.clone(),
+            family: prompts[i].family.clone(),
+            before: sample(before, &was, i),
+            after: sample(after, &is, i),
+        };
+        Ok(picks.into_iter().map(pair).collect())
+    }
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
+    format!("{} with {cores} cores", model.unwrap_or_else(|| std::env::consts::ARCH.into()))
+}

@@ -1,0 +1,64 @@
+//! The stages of a job, in order: collect, curate, sft, verifier gate, grpo, with measurement between.
+
+mod collect;
+pub mod curate;
+mod data;
+mod eval;
+pub mod gate;
+mod grpo;
+pub mod measure;
+mod run;
+mod sft;
+mod update;
+mod verifier;
+
+pub use data::{DataError, JobData};
+pub use run::{Pipeline, PipelineOptions};
+pub use update::{Batch, ScoredTrace, UpdateStats, update};
+
+/// Why a job cannot go on. One line; names the stage's file, peer or figure.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The job was told to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The job file.
+    #[error("{0}")]
+    Spec(String),
+    /// The prompts.
+    #[error("{0}")]
+    Data(String),
+    /// The data files.
+    #[error(transparent)]
+    Load(#[from] DataError),
+    /// A model folder.
+    #[error(transparent)]
+    Model(#[from] sinternal_model::ModelError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::SaveError),
+    /// The rollout workers.
+    #[error(transparent)]
+    Rollouts(#[from] crate::rollouts::RolloutError),
+    /// Publishing a policy.
+    #[error(transparent)]
+    Publish(#[from] crate::publish::PublishError),
+    /// The reward service.
+    #[error(transparent)]
+    Reward(#[from] crate::reward_client::RewardError),
+    /// The run directory.
+    #[error(transparent)]
+    RunDir(#[from] crate::run_dir::RunDirError),
+    /// A file that must appear whole.
+    #[error(transparent)]
+    Write(#[from] sinternal_service::atomic::AtomicError),
+    /// The learner's thread is gone.
+    #[error("learner: {0}")]
+    Learner(#[from] sinternal_service::owner::OwnerGone),
+    /// The verifier is not good enough to be a reward.
+    #[error("{0}")]
+    Gate(String),
+    /// Training went wrong in a way that more steps would not mend.
+    #[error("{0}")]
+    Diverged(String),
+}

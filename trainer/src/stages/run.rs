@@ -1,0 +1,280 @@
+//! One job from its file to its report.
+
+use super::data::JobData;
+use super::{StageError, eval};
+use crate::checkpoint::{self, State};
+use crate::jobs::{JobContext, JobError, JobSummary, LogLevel, Runner};
+use crate::learner::{AdamW, Learner};
+use crate::publish::PublishError;
+use crate::reward_client::RewardClient;
+use crate::rollouts::{RolloutHub, RolloutSession};
+use crate::spec::JobSpec;
+use crate::work_buffer::Group;
+use sinternal_model::{CausalLm, Device, Kind, ModelError, ModelFolder};
+use sinternal_proto::{PolicyVersion, Prompt, Sampling, TaskId, Trace};
+use sinternal_service::atomic::write_atomic;
+use sinternal_service::owner::{OwnerHandle, spawn_owner};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Groups of one stage in the work buffer at once.
+const WINDOW: usize = 256;
+/// Calls that may wait for the learner's thread.
+const LEARNER_QUEUE: usize = 4;
+
+/// What every job of this trainer uses.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// Where the learner computes.
+    pub device: Device,
+    /// The longest wait for the next trace.
+    pub trace_deadline: Duration,
+}
+
+/// Runs jobs with these workers and this reward service.
+#[derive(Debug)]
+pub struct Pipeline {
+    hub: RolloutHub,
+    reward: RewardClient,
+    options: PipelineOptions,
+}
+
+impl Pipeline {
+    /// A pipeline over a hub of workers and a reward service.
+    #[must_use]
+    pub fn new(hub: RolloutHub, reward: RewardClient, options: PipelineOptions) -> Self {
+        Self { hub, reward, options }
+    }
+}
+
+#[async_trait::async_trait]
+impl Runner for Pipeline {
+    fn check(&self, toml: &str, base_dir: &Path) -> Result<JobSummary, String> {
+        let spec = JobSpec::parse(toml, "job file", base_dir)?;
+        ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
+        JobData::load(&spec).map_err(|e| e.to_string())?;
+        Ok(JobSummary { name: spec.name, steps: spec.grpo.map_or(0, |g| g.steps) })
+    }
+
+    async fn run(&self, ctx: JobContext) -> Result<(), JobError> {
+        let outcome = async { Run::start(self, ctx).await?.execute().await };
+        outcome.await.map_err(|e: StageError| JobError { reason: e.to_string() })
+    }
+}
+
+/// A job that runs.
+pub(super) struct Run {
+    pub(super) ctx: JobContext,
+    pub(super) spec: JobSpec,
+    pub(super) data: JobData,
+    pub(super) folder: Arc<ModelFolder>,
+    pub(super) learner: OwnerHandle<Learner>,
+    pub(super) reward: RewardClient,
+    pub(super) session: RolloutSession,
+    /// The policy as it was published last.
+    pub(super) version: PolicyVersion,
+    pub(super) device: Device,
+    pub(super) seconds: Vec<(String, f64)>,
+    hub: RolloutHub,
+    trace_deadline: Duration,
+}
+
+impl Run {
+    async fn start(pipeline: &Pipeline, ctx: JobContext) -> Result<Self, StageError> {
+        let spec = JobSpec::parse(&ctx.toml, "job file", &ctx.base_dir).map_err(StageError::Spec)?;
+        let resolved = toml::to_string(&spec).map_err(|e| StageError::Spec(e.to_string()))?;
+        write_atomic(&ctx.run_dir.config(), resolved.as_bytes())?;
+        let data = JobData::load(&spec)?;
+        let folder = Arc::new(ModelFolder::open(&spec.model)?);
+        let learner = spawn_learner(&folder, pipeline.options.device, spec.sampling.temperature).await?;
+        let session = pipeline.hub.open(ctx.id.clone())?;
+        Ok(Self {
+            ctx,
+            spec,
+            data,
+            folder,
+            learner,
+            reward: pipeline.reward.clone(),
+            session,
+            version: PolicyVersion(0),
+            device: pipeline.options.device,
+            seconds: Vec::new(),
+            hub: pipeline.hub.clone(),
+            trace_deadline: pipeline.options.trace_deadline,
+        })
+    }
+
+    async fn execute(mut self) -> Result<(), StageError> {
+        self.publish().await?;
+        let mut results = eval::Results::default();
+        if self.spec.eval.is_some() {
+            results.arms.push(self.sample_arm("base").await?);
+        }
+        let answers = match self.spec.verifier {
+            Some(_) => self.labelled_answers().await?,
+            None => Vec::new(),
+        };
+        if self.spec.sft.is_some() {
+            self.initialise().await?;
+            if self.spec.eval.is_some() {
+                results.arms.push(self.sample_arm("sinternal").await?);
+            }
+        } else if self.spec.collect.is_some() {
+            self.collect().await?;
+        }
+        if self.spec.verifier.is_some() {
+            results.gate = Some(self.pass_gate(&answers).await?);
+        }
+        if self.spec.grpo.is_some() {
+            results.curve = self.optimise().await?;
+            if self.spec.eval.is_some() {
+                results.arms.push(self.sample_arm("sinternal+grpo").await?);
+            }
+        }
+        if self.spec.eval.is_some() {
+            self.report(results, &answers).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the learner's weights the policy that workers sample from.
+    pub(super) async fn publish(&mut self) -> Result<(), StageError> {
+        let dir = self.scratch("publish")?;
+        let (folder, to) = (Arc::clone(&self.folder), dir.clone());
+        let written = self.learner.call(move |learner| -> Result<(), ModelError> {
+            folder.copy_side_files(&to)?;
+            learner.lm().save_weights(&to, Kind::Float)
+        });
+        written.await??;
+        let next = self.hub.policy().map_or(PolicyVersion(1), |p| p.version.next());
+        self.hub.publish(next, &dir).await?;
+        self.version = next;
+        remove(&dir)
+    }
+
+    /// Draws `k` samples of each prompt from the current policy, in the order of the prompts and samples.
+    /// `stream` tells apart the random numbers of the job's stages.
+    pub(super) async fn sample(
+        &self,
+        stream: u64,
+        prompts: &[&Prompt],
+        k: u32,
+    ) -> Result<Vec<Vec<Trace>>, StageError> {
+        let mut out: Vec<Vec<Trace>> = prompts.iter().map(|_| Vec::new()).collect();
+        let (mut offered, mut done, total) = (0, 0, prompts.len());
+        while done < total {
+            while offered < total && offered - done < WINDOW {
+                self.offer(stream, offered as u64, prompts[offered], k, self.version).await?;
+                offered += 1;
+            }
+            let trace = self.next_trace().await?;
+            let i = (trace.task.0 & u64::from(u32::MAX)) as usize;
+            out[i].push(trace);
+            if out[i].len() == k as usize {
+                done += 1;
+                self.ctx.events.progress(done as u64, total as u64);
+            }
+        }
+        out.iter_mut().for_each(|group| group.sort_by_key(|t| t.sample));
+        Ok(out)
+    }
+
+    /// Puts one group into the work buffer. Its task id is (stream, index), so its random numbers are too.
+    pub(super) async fn offer(
+        &self,
+        stream: u64,
+        index: u64,
+        prompt: &Prompt,
+        samples: u32,
+        min_version: PolicyVersion,
+    ) -> Result<(), StageError> {
+        let s = self.spec.sampling;
+        let sampling = Sampling {
+            temperature: s.temperature,
+            top_p: s.top_p,
+            top_k: s.top_k,
+            max_new_tokens: s.max_new_tokens,
+            seed: self.spec.seed,
+            ignore_eos: false,
+        };
+        let task = TaskId((stream << 32) | index);
+        let group = Group {
+            job: self.ctx.id.clone(),
+            task,
+            messages: prompt.messages(),
+            samples,
+            sampling,
+            min_version,
+        };
+        Ok(self.session.offer(group).await?)
+    }
+
+    pub(super) async fn next_trace(&self) -> Result<Trace, StageError> {
+        tokio::select! {
+            () = self.ctx.cancel.cancelled() => Err(StageError::Cancelled),
+            trace = self.session.next(self.trace_deadline) => Ok(trace?),
+        }
+    }
+
+    pub(super) fn check_cancelled(&self) -> Result<(), StageError> {
+        if self.ctx.cancel.is_cancelled() { Err(StageError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Saves the learner as it is after `step` of `stage`.
+    pub(super) async fn checkpoint(&self, stage: &str, step: u64) -> Result<PathBuf, StageError> {
+        let (folder, dir) = (Arc::clone(&self.folder), self.ctx.run_dir.checkpoints());
+        let state = State { stage: stage.into(), step };
+        let saved = self.learner.call(move |learner| checkpoint::save(&dir, &state, &folder, learner));
+        Ok(saved.await??)
+    }
+
+    /// Loads a checkpoint's weights into the learner.
+    pub(super) async fn restore_weights(&self, dir: PathBuf) -> Result<(), StageError> {
+        Ok(self.learner.call(move |learner| learner.lm().replace_weights(&dir)).await??)
+    }
+
+    /// An empty folder under the run's own, for what need not last.
+    pub(super) fn scratch(&self, name: &str) -> Result<PathBuf, StageError> {
+        let dir = self.ctx.run_dir.path().join(format!("{name}.tmp-stage"));
+        if dir.exists() {
+            remove(&dir)?;
+        }
+        std::fs::create_dir_all(&dir).map_err(|source| PublishError::Io { path: dir.clone(), source })?;
+        Ok(dir)
+    }
+
+    pub(super) fn say(&self, message: impl Into<String>) {
+        let message = message.into();
+        tracing::info!(job = %self.ctx.id, "{message}");
+        self.ctx.events.log(LogLevel::Info, message);
+    }
+
+    pub(super) fn warn(&self, message: impl Into<String>) {
+        let message = message.into();
+        tracing::warn!(job = %self.ctx.id, "{message}");
+        self.ctx.events.log(LogLevel::Warn, message);
+    }
+
+    /// Notes how long a stage took.
+    pub(super) fn took(&mut self, stage: &str, since: Instant) {
+        self.seconds.push((stage.into(), since.elapsed().as_secs_f64()));
+    }
+}
+
+pub(super) fn remove(dir: &Path) -> Result<(), StageError> {
+    std::fs::remove_dir_all(dir).map_err(|source| PublishError::Io { path: dir.into(), source }.into())
+}
+
+async fn spawn_learner(
+    folder: &Arc<ModelFolder>,
+    device: Device,
+    temperature: f32,
+) -> Result<OwnerHandle<Learner>, StageError> {
+    let folder = Arc::clone(folder);
+    let init = move || -> Result<Learner, ModelError> {
+        let lm = CausalLm::load(&folder, device, Kind::Float)?;
+        Ok(Learner::new(lm, AdamW::default(), temperature))
+    };
+    spawn_owner("learner", LEARNER_QUEUE, init).await.map_err(|e| StageError::Spec(e.to_string()))
+}

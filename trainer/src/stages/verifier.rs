@@ -1,0 +1,166 @@
+//! Freezes the verifier in the reward service, and measures it before it may reward.
+
+use super::StageError;
+use super::gate::{Verdicts, decide};
+use super::measure::Finding;
+use super::run::Run;
+use crate::spec::HelpSpec;
+use sinternal_eval::{Gate, GateOutcome};
+use sinternal_model::{Kind, ModelError};
+use sinternal_proto::{
+    FinishReason, HelpGrader, ModelManifest, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+const STREAM: u64 = 2;
+
+/// A held-out answer with its label, from the oracle.
+#[derive(Debug, Clone)]
+pub(super) struct Labelled {
+    /// Place of its prompt in `JobData::verifier`.
+    prompt: usize,
+    completion: String,
+    broken: bool,
+}
+
+impl Run {
+    /// Well-formed answers of the base policy to held-out prompts.
+    pub(super) async fn labelled_answers(&mut self) -> Result<Vec<Labelled>, StageError> {
+        let started = Instant::now();
+        self.ctx.events.stage("label", 0);
+        let prompts: Vec<&Prompt> = self.data.verifier.iter().collect();
+        let traces = self.sample(STREAM, &prompts, 1).await?;
+        let mut out = Vec::new();
+        for (i, trace) in traces.iter().enumerate().flat_map(|(i, group)| group.iter().map(move |t| (i, t))) {
+            let found = Finding::of(prompts[i], &trace.text, trace.finish == FinishReason::Length)?;
+            if !found.malformed {
+                out.push(Labelled { prompt: i, completion: trace.text.clone(), broken: found.broken });
+            }
+        }
+        self.took("label", started);
+        Ok(out)
+    }
+
+    /// Loads the verifier and decides whether GRPO may start.
+    pub(super) async fn pass_gate(&mut self, answers: &[Labelled]) -> Result<Gate, StageError> {
+        let started = Instant::now();
+        self.ctx.events.stage("verifier gate", 0);
+        let Some(spec) = self.spec.verifier.clone() else {
+            return Err(StageError::Spec("verifier: the section is missing".into()));
+        };
+        self.freeze_verifier().await?;
+        let verdicts = self.measure_verifier(answers).await?;
+        self.took("verifier gate", started);
+        let outcome = match decide(&verdicts, &spec) {
+            Ok(figures) => {
+                self.say(format!("the verifier passed its gate: {figures}"));
+                GateOutcome::Passed
+            }
+            Err(reason) if self.ctx.skip_verifier_gate => {
+                self.warn(format!("THE VERIFIER GATE IS SKIPPED (--unsafe-skip-verifier-gate): {reason}"));
+                GateOutcome::Overridden
+            }
+            Err(reason) => return Err(StageError::Gate(reason)),
+        };
+        let recall = verdicts.confusion.recall();
+        Ok(Gate {
+            balanced_accuracy: verdicts.confusion.balanced_accuracy().unwrap_or(0.0),
+            unsafe_recall: recall.value().unwrap_or(0.0),
+            n: recall.n + verdicts.confusion.specificity().n,
+            outcome,
+        })
+    }
+
+    /// Loads what rewards GRPO: the folder that the job names, else the policy as it is now, kept in the run directory.
+    pub(super) async fn freeze_verifier(&mut self) -> Result<Sha256, StageError> {
+        let named = self.spec.verifier.as_ref().and_then(|v| v.model.clone());
+        let dir = match named {
+            Some(dir) => dir,
+            None => self.frozen_policy().await?,
+        };
+        self.load_verifier(&dir).await
+    }
+
+    /// The policy at the end of `sft` in a folder of its own; a resumed run finds it there.
+    async fn frozen_policy(&self) -> Result<PathBuf, StageError> {
+        let dir = self.ctx.run_dir.path().join("verifier");
+        if !dir.exists() {
+            let (folder, to) = (Arc::clone(&self.folder), dir.clone());
+            let written = self.learner.call(move |learner| {
+                sinternal_service::atomic::write_dir_atomic(&to, |tmp| -> Result<(), StageError> {
+                    folder.copy_side_files(tmp)?;
+                    Ok(learner.lm().save_weights(tmp, Kind::Float)?)
+                })
+            });
+            written.await??;
+        }
+        Ok(dir)
+    }
+
+    /// Loads the policy as it is now, to measure it as a verifier.
+    pub(super) async fn load_policy_as_verifier(&self) -> Result<(), StageError> {
+        let dir = self.scratch("policy-as-verifier")?;
+        let (folder, to) = (Arc::clone(&self.folder), dir.clone());
+        let written = self.learner.call(move |learner| -> Result<(), ModelError> {
+            folder.copy_side_files(&to)?;
+            learner.lm().save_weights(&to, Kind::Float)
+        });
+        written.await??;
+        // The folder stays until the next scratch: a reward service that restarts is given it again.
+        self.load_verifier(&dir).await.map(drop)
+    }
+
+    pub(super) async fn load_verifier(&self, dir: &Path) -> Result<Sha256, StageError> {
+        let manifest = ModelManifest::of_folder(dir).map_err(crate::checkpoint::SaveError::from)?;
+        self.reward.load_verifier(&manifest, dir).await?;
+        Ok(manifest.hash)
+    }
+
+    /// Verdicts of the loaded verifier against the labels.
+    pub(super) async fn measure_verifier(&self, answers: &[Labelled]) -> Result<Verdicts, StageError> {
+        let requests = answers.iter().enumerate().map(|(i, answer)| {
+            let prompt = &self.data.verifier[answer.prompt];
+            self.score_request(i.to_string(), prompt, &answer.completion, false)
+        });
+        let results = self.reward.score_all(requests.collect()).await?;
+        let mut verdicts = Verdicts::default();
+        for (answer, result) in answers.iter().zip(results) {
+            let verdict = match result.outcome {
+                ScoreOutcome::Scored { verdict, .. } => verdict,
+                ScoreOutcome::Masked { .. } => None,
+            };
+            verdicts.add(answer.broken, verdict);
+        }
+        Ok(verdicts)
+    }
+
+    /// How an answer to a prompt is put to the reward service.
+    pub(super) fn score_request(
+        &self,
+        id: String,
+        prompt: &Prompt,
+        completion: &str,
+        truncated: bool,
+    ) -> ScoreRequest {
+        let math = prompt.kind == PromptKind::Math;
+        let help = self.spec.grpo.map_or(HelpSpec::None, |g| g.help);
+        ScoreRequest {
+            id,
+            verifier: if math { None } else { self.reward.verifier() },
+            kind: prompt.kind,
+            spec: prompt.spec.clone(),
+            request: prompt.request.clone(),
+            completion: completion.to_owned(),
+            truncated,
+            gold: prompt.gold.clone().filter(|_| math),
+            must_use: prompt.must_use.clone(),
+            help: match help {
+                HelpSpec::None => HelpGrader::None,
+                HelpSpec::Recipe => HelpGrader::Recipe,
+            },
+            max_critique_tokens: self.spec.verifier.as_ref().map_or(1, |v| v.max_critique_tokens),
+        }
+    }
+}
