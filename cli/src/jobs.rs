@@ -1,0 +1,274 @@
+//! Submitting, listing, following and cancelling jobs over gRPC.
+
+use crate::progress::{Progress, Style};
+use crate::serve::runtime;
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use sinternal_proto::pb::job_service_client::JobServiceClient;
+use sinternal_proto::{Event, JobEvent, JobState, JobStatus, pb};
+use sinternal_service::connect::{Peer, RetryPolicy, RpcError, call, channel, retry};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tonic::transport::Channel;
+
+const CALL: Duration = Duration::from_secs(30);
+/// How long a lost trainer is waited for while a job is followed.
+const OUTAGE: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub(crate) struct TrainerAddress {
+    /// The trainer's address
+    #[arg(long, default_value = "http://127.0.0.1:7500", env = "SINTERNAL_TRAINER")]
+    trainer: String,
+}
+
+#[derive(Args)]
+pub(crate) struct SubmitArgs {
+    /// Job file (TOML)
+    job: PathBuf,
+    #[command(flatten)]
+    address: TrainerAddress,
+    /// Follow the job to its end
+    #[arg(long)]
+    watch: bool,
+    /// Override a key of the job file, such as `model=/models/qwen`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The same key submits the same job only once
+    #[arg(long, default_value = "")]
+    idempotency_key: String,
+    /// Start GRPO even if the verifier is below its gate. The policy may learn to be harmful
+    #[arg(long)]
+    unsafe_skip_verifier_gate: bool,
+    /// Machine output on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    address: TrainerAddress,
+    /// Machine output on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct WatchArgs {
+    /// The job
+    job_id: String,
+    #[command(flatten)]
+    address: TrainerAddress,
+    /// Machine output on stdout: one event a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CancelArgs {
+    /// The job
+    job_id: String,
+    #[command(flatten)]
+    address: TrainerAddress,
+}
+
+/// A trainer's job service.
+#[derive(Clone)]
+pub(crate) struct Jobs {
+    peer: Peer,
+    client: JobServiceClient<Channel>,
+}
+
+impl Jobs {
+    pub(crate) fn connect(url: &str) -> anyhow::Result<Self> {
+        let peer = Peer::new("trainer", url);
+        let client = JobServiceClient::new(channel(&peer, Duration::from_secs(5))?);
+        Ok(Self { peer, client })
+    }
+
+    pub(crate) async fn submit(&mut self, request: pb::SubmitJobRequest) -> anyhow::Result<String> {
+        let submitted = self.client.submit_job(request);
+        Ok(call(&self.peer, "submit", CALL, submitted).await?.job_id)
+    }
+
+    async fn get(&mut self, job_id: &str) -> anyhow::Result<JobStatus> {
+        let request = pb::GetJobRequest { job_id: job_id.into() };
+        Ok(call(&self.peer, "get", CALL, self.client.get_job(request)).await?.try_into()?)
+    }
+
+    /// Hands every event to `on_event` until the job has ended, also across restarts of the trainer.
+    pub(crate) async fn follow(
+        &mut self,
+        job_id: &str,
+        on_event: &mut dyn FnMut(&JobEvent),
+    ) -> anyhow::Result<JobStatus> {
+        let mut cursor = 0;
+        loop {
+            let opened = retry(RetryPolicy::within(OUTAGE), RpcError::is_transient, || {
+                let (peer, mut client) = (self.peer.clone(), self.client.clone());
+                let request = pb::WatchJobRequest { job_id: job_id.into(), cursor };
+                async move { call(&peer, "watch", CALL, client.watch_job(request)).await }
+            });
+            let mut stream = opened.await.map_err(|e| anyhow!("{e}"))?;
+            loop {
+                match stream.message().await {
+                    Ok(Some(event)) => {
+                        let event = JobEvent::try_from(event)?;
+                        cursor = event.cursor + 1;
+                        on_event(&event);
+                    }
+                    Ok(None) => break,
+                    Err(status) => {
+                        tracing::warn!(%status, "lost the trainer; connecting again");
+                        break;
+                    }
+                }
+            }
+            let asked = retry(
+                RetryPolicy::within(OUTAGE),
+                |_| true,
+                || {
+                    let mut own = self.clone();
+                    async move { own.get(job_id).await.map_err(|e| format!("{e:#}")) }
+                },
+            );
+            let status = asked.await.map_err(|e| anyhow!("{e}"))?;
+            if status.state.is_final() {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+pub(crate) fn submit(args: &SubmitArgs) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&args.job)
+        .with_context(|| format!("failed to read {}", args.job.display()))?;
+    let job_toml = override_keys(&text, &args.job, &args.set)?;
+    let base = args.job.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = base.canonicalize().with_context(|| format!("failed to find {}", base.display()))?;
+    let origin = args.job.display().to_string();
+    sinternal_trainer::spec::JobSpec::parse(&job_toml, &origin, &base).map_err(|e| anyhow!(e))?;
+    if args.unsafe_skip_verifier_gate {
+        eprintln!("warning: --unsafe-skip-verifier-gate: a weak verifier can teach the policy to be harmful");
+    }
+    let request = pb::SubmitJobRequest {
+        job_toml,
+        base_dir: base.display().to_string(),
+        idempotency_key: args.idempotency_key.clone(),
+        skip_verifier_gate: args.unsafe_skip_verifier_gate,
+    };
+    runtime()?.block_on(async {
+        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let id = jobs.submit(request).await?;
+        if args.watch {
+            follow_to_end(&mut jobs, &id, args.json).await.map(drop)
+        } else {
+            print(&if args.json { serde_json::json!({"job_id": id}).to_string() } else { id });
+            Ok(())
+        }
+    })
+}
+
+/// Applies `--set` to a job file's text; values that are not TOML are taken as strings.
+fn override_keys(text: &str, path: &Path, set: &[String]) -> anyhow::Result<String> {
+    if set.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let mut table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| anyhow!("{}: {}", path.display(), e.message()))?;
+    for pair in set {
+        let (key, value) =
+            pair.split_once('=').with_context(|| format!("--set {pair}: expected KEY=VALUE"))?;
+        let parsed = format!("x = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("x"));
+        let value = parsed.unwrap_or_else(|| toml::Value::String(value.into()));
+        let mut parts: Vec<&str> = key.split('.').collect();
+        let last = parts.pop().context("an empty key")?;
+        let mut at = &mut table;
+        for part in parts {
+            let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            at = entry.as_table_mut().with_context(|| format!("--set {pair}: `{part}` is not a section"))?;
+        }
+        at.insert(last.into(), value);
+    }
+    toml::to_string(&table).context("failed to write the job file again")
+}
+
+pub(crate) fn list(args: &ListArgs) -> anyhow::Result<()> {
+    runtime()?.block_on(async {
+        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let listed = jobs.client.list_jobs(pb::ListJobsRequest {});
+        let response = call(&jobs.peer, "list", CALL, listed).await?;
+        for job in response.jobs {
+            let status = JobStatus::try_from(job)?;
+            if args.json {
+                print(&serde_json::to_string(&status)?);
+            } else {
+                let JobStatus { id, state, stage, step, steps, reason, .. } = &status;
+                print(&format!("{id}  {state:?}  {stage} {step}/{steps}  {reason}"));
+            }
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn watch(args: &WatchArgs) -> anyhow::Result<()> {
+    runtime()?.block_on(async {
+        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        follow_to_end(&mut jobs, &args.job_id, args.json).await.map(drop)
+    })
+}
+
+pub(crate) fn cancel(args: &CancelArgs) -> anyhow::Result<()> {
+    runtime()?.block_on(async {
+        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let request = pb::CancelJobRequest { job_id: args.job_id.clone() };
+        let job = call(&jobs.peer, "cancel", CALL, jobs.client.cancel_job(request)).await?;
+        let status = JobStatus::try_from(job)?;
+        print(&format!("{}  {:?}  {}", status.id, status.state, status.reason));
+        Ok(())
+    })
+}
+
+/// Shows a job until it ends; an end other than success is an error.
+pub(crate) async fn follow_to_end(jobs: &mut Jobs, id: &str, json: bool) -> anyhow::Result<JobStatus> {
+    let mut progress = Progress::new(Style::detect());
+    let status = jobs
+        .follow(id, &mut |event| {
+            if json {
+                print(&event_json(event).to_string());
+            } else {
+                progress.show(event);
+            }
+        })
+        .await?;
+    progress.finish();
+    match status.state {
+        JobState::Succeeded => {
+            if !json {
+                print(&format!("job {id} succeeded; results in {}", status.run_dir.display()));
+            }
+            Ok(status)
+        }
+        JobState::Cancelled => bail!("job {id} was cancelled"),
+        _ => bail!("job {id} failed: {}", status.reason),
+    }
+}
+
+fn event_json(event: &JobEvent) -> serde_json::Value {
+    use serde_json::json;
+    let (kind, body) = match &event.event {
+        Event::State(status) => ("state", json!(status)),
+        Event::Progress { stage, done, total } => {
+            ("progress", json!({"stage": stage, "done": done, "total": total}))
+        }
+        Event::Metrics(metrics) => ("metrics", json!(metrics)),
+        Event::Log { level, message } => ("log", json!({"level": level, "message": message})),
+    };
+    json!({"cursor": event.cursor, "time_ms": event.time_ms, kind: body})
+}
+
+#[expect(clippy::print_stdout, reason = "the output of client commands")]
+pub(crate) fn print(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,76 @@
+//! `sinternal`: every role and every client command in one binary.
+//!
+//! Exit codes: 0 success, 1 failure (one line `error: …` and `caused by:` lines on standard error), 2 wrong usage.
+
+mod jobs;
+mod launch;
+mod progress;
+mod quickstart;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "sinternal",
+    version,
+    about = "Makes reasoning models safer by GRPO with a self-verifying reward"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole recipe on the fictional world: real processes over gRPC, on a CPU, in minutes
+    Quickstart(quickstart::QuickstartArgs),
+    /// Start trainer, reward service and rollout workers on this machine
+    Up(serve::UpArgs),
+    /// Run the trainer
+    Trainer(serve::RoleArgs),
+    /// Run the reward service
+    Reward(serve::RoleArgs),
+    /// Run a rollout worker
+    RolloutWorker(serve::RoleArgs),
+    /// Submit a job file to a trainer
+    Submit(jobs::SubmitArgs),
+    /// List a trainer's jobs
+    Jobs(jobs::ListArgs),
+    /// Follow a job to its end
+    Watch(jobs::WatchArgs),
+    /// Stop a job at its next step
+    Cancel(jobs::CancelArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error.to_string()));
+            for cause in error.chain().skip(1) {
+                eprintln!("caused by: {}", one_line(&cause.to_string()));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Quickstart(args) => quickstart::run(&args),
+        Command::Up(args) => serve::up(&args),
+        Command::Trainer(args) => serve::trainer(&args),
+        Command::Reward(args) => serve::reward(&args),
+        Command::RolloutWorker(args) => serve::rollout_worker(&args),
+        Command::Submit(args) => jobs::submit(&args),
+        Command::Jobs(args) => jobs::list(&args),
+        Command::Watch(args) => jobs::watch(&args),
+        Command::Cancel(args) => jobs::cancel(&args),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+}

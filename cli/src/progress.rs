@@ -1,0 +1,132 @@
+//! What a person sees of a job: bars in a terminal, plain lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sinternal_proto::{Event, JobEvent, JobState, StepMetrics};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Bars or lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Standard error is a terminal.
+    Bars,
+    /// It is a file or a pipe.
+    Lines,
+}
+
+impl Style {
+    pub(crate) fn detect() -> Self {
+        if std::io::stderr().is_terminal() { Self::Bars } else { Self::Lines }
+    }
+}
+
+/// Follows one job.
+pub(crate) struct Progress {
+    style: Style,
+    stage: String,
+    bar: Option<ProgressBar>,
+    /// Tenths of the stage that were told as lines.
+    told: u64,
+}
+
+impl Progress {
+    pub(crate) fn new(style: Style) -> Self {
+        Self { style, stage: String::new(), bar: None, told: 0 }
+    }
+
+    pub(crate) fn show(&mut self, event: &JobEvent) {
+        match &event.event {
+            Event::State(status) => {
+                if !status.stage.is_empty() && status.stage != self.stage {
+                    self.begin(&status.stage);
+                }
+                if matches!(status.state, JobState::Queued | JobState::Preparing) {
+                    self.line(&format!("{:?}: {}", status.state, status.reason));
+                }
+            }
+            Event::Progress { stage, done, total } => self.advance(stage, *done, *total, ""),
+            Event::Metrics(metrics) => self.step(metrics),
+            Event::Log { level, message } => {
+                let mark = if level == "info" { "" } else { "warning: " };
+                self.line(&format!("{mark}{message}"));
+            }
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn begin(&mut self, stage: &str) {
+        self.finish();
+        self.stage = stage.to_owned();
+        self.told = 0;
+        if self.style == Style::Lines {
+            eprintln!("stage: {stage}");
+        }
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        let value = |name: &str| metrics.values.get(name).copied();
+        let mut note = String::new();
+        for (name, label) in [
+            ("loss", "loss"),
+            ("reward", "reward"),
+            ("oracle_attack_success", "attack"),
+            ("refused", "refused"),
+            ("kl", "kl"),
+            ("logprob_mismatch_max", "mismatch"),
+        ] {
+            if let Some(x) = value(name) {
+                let shown =
+                    if name == "logprob_mismatch_max" { format!("{x:.0e}") } else { format!("{x:.3}") };
+                note.push_str(&format!(" {label} {shown}"));
+            }
+        }
+        let total = value("steps_total").map_or(0, |t| t as u64);
+        self.advance(&metrics.stage, metrics.step, total, &note);
+    }
+
+    fn advance(&mut self, stage: &str, done: u64, total: u64, note: &str) {
+        if stage != self.stage {
+            self.begin(stage);
+        }
+        match self.style {
+            Style::Bars => self.bar(done, total, note),
+            Style::Lines => self.tell(done, total, note),
+        }
+    }
+
+    fn bar(&mut self, done: u64, total: u64, note: &str) {
+        let stage = self.stage.clone();
+        let bar = self.bar.get_or_insert_with(|| {
+            let template = "{prefix:>20} {bar:30} {pos}/{len} {per_sec} left {eta}{msg}";
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(total).with_style(style).with_prefix(stage);
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
+        });
+        bar.set_length(total.max(done));
+        bar.set_position(done);
+        bar.set_message(note.to_owned());
+    }
+
+    /// A line for every tenth of a stage, and the last.
+    fn tell(&mut self, done: u64, total: u64, note: &str) {
+        let tenth = (done * 10).checked_div(total).unwrap_or(done);
+        if tenth > self.told {
+            self.told = tenth;
+            eprintln!("  {}: {done}/{total}{note}", self.stage);
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The roles as processes: configuration before ports, then serve, then drain.
+
+use crate::launch::{Cluster, Plan};
+use anyhow::Context;
+use clap::Args;
+use sinternal_model::device::parse_device;
+use sinternal_service::config::{Device, ServiceConfig, load};
+use sinternal_service::serve::{exit_with_parent, shutdown_signal};
+use sinternal_service::telemetry::{Role, RunId, init_logging};
+use sinternal_trainer::reward_client::{RewardClient, RewardOptions};
+use sinternal_trainer::stages::{Pipeline, PipelineOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest wait for the next trace of a stage.
+const TRACE_DEADLINE: Duration = Duration::from_secs(600);
+
+#[derive(Args)]
+pub(crate) struct RoleArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override one key, such as `trainer.listen=127.0.0.1:7600`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Process that started this one; when it dies, this one drains and ends
+    #[arg(long, hide = true)]
+    parent: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    role: RoleArgs,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+impl RoleArgs {
+    fn load(&self) -> anyhow::Result<ServiceConfig> {
+        Ok(load::<ServiceConfig>(self.config.as_deref(), std::env::vars(), &self.set)?.value)
+    }
+
+    /// Configuration, logging and the bond with the parent: what every role does first.
+    fn begin(&self, role: Role) -> anyhow::Result<ServiceConfig> {
+        let config = self.load()?;
+        init_logging(role, &RunId::from_env(), &config.log)?;
+        if let Some(parent) = self.parent {
+            exit_with_parent(parent).context("failed to follow the launcher")?;
+        }
+        Ok(config)
+    }
+}
+
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the async runtime")
+}
+
+pub(crate) fn trainer(args: &RoleArgs) -> anyhow::Result<()> {
+    let config = args.begin(Role::Trainer)?.trainer;
+    sinternal_model::set_threads(config.threads);
+    let device = match config.device {
+        Device::Cpu => parse_device("cpu")?,
+        Device::Cuda => parse_device("cuda")?,
+    };
+    let options =
+        RewardOptions { request: config.call, outage: config.reward_outage, ..RewardOptions::default() };
+    runtime()?.block_on(async {
+        let reward = RewardClient::new(&config.reward, options)?;
+        let pipeline = |hub| {
+            let options = PipelineOptions { device, trace_deadline: TRACE_DEADLINE };
+            Ok(Arc::new(Pipeline::new(hub, reward, options)) as Arc<dyn sinternal_trainer::jobs::Runner>)
+        };
+        sinternal_trainer::serve::run(&config, pipeline, |_| (), shutdown_signal()?).await?;
+        Ok(())
+    })
+}
+
+pub(crate) fn reward(args: &RoleArgs) -> anyhow::Result<()> {
+    let config = args.begin(Role::Reward)?.reward;
+    runtime()?.block_on(async { Ok(sinternal_reward::run(&config, shutdown_signal()?).await?) })
+}
+
+pub(crate) fn rollout_worker(args: &RoleArgs) -> anyhow::Result<()> {
+    let config = args.begin(Role::RolloutWorker)?.rollout_worker;
+    runtime()?.block_on(async { Ok(sinternal_rollout_worker::run(&config, shutdown_signal()?).await?) })
+}
+
+/// Starts all roles as children of this process and stops them with it.
+pub(crate) fn up(args: &UpArgs) -> anyhow::Result<()> {
+    let config = args.role.load()?;
+    let run_id = RunId::from_env();
+    init_logging(Role::Client, &run_id, &config.log)?;
+    let plan = Plan::from_config(&config, args.role.config.clone(), args.role.set.clone());
+    runtime()?.block_on(async {
+        let stop = shutdown_signal()?;
+        let mut cluster = Cluster::start(plan, &run_id)?;
+        tokio::pin!(stop);
+        let ready = tokio::select! {
+            ready = cluster.ready() => Some(ready),
+            () = &mut stop => None,
+        };
+        if let Some(ready) = ready {
+            ready?;
+            eprintln!(
+                "ready: trainer http://{}, reward http://{}, {} rollout workers; Ctrl-C stops them",
+                config.trainer.listen, config.reward.listen, config.up.workers
+            );
+            tokio::select! {
+                ended = cluster.supervise() => ended?,
+                () = &mut stop => {}
+            }
+        }
+        cluster.stop().await
+    })
+}
