@@ -4,8 +4,8 @@ use crate::ModelError;
 use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -185,7 +185,10 @@ pub(crate) fn save<'a>(
         (name.to_owned(), Lazy { tensor, dtype, shape })
     });
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-    safetensors::serialize_to_file(views, metadata, &path).map_err(|e| ModelError::file(&path, e.to_string()))
+    safetensors::serialize_to_file(views, metadata, &path)
+        .map_err(|e| ModelError::file(&path, e.to_string()))?;
+    // The library leaves a file that its owner alone can read.
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(ModelError::io(&path))
 }
 
 struct Lazy {

@@ -61,7 +61,8 @@ pub enum DataSpec {
         #[serde(default = "default_instruction")]
         instruction: String,
     },
-    /// One prompt a line, as `sinternal data world` writes them.
+    /// One prompt a line, as `sinternal data world` writes them. Mathematics alone: rewarding safety prompts needs a
+    /// verifier, and its gate needs labelled answers, which only the world has.
     Prompts {
         /// The file, relative to the job file.
         path: PathBuf,
@@ -353,7 +354,7 @@ impl JobSpec {
             "verifier",
             "has labelled answers only with data.kind = \"world\"",
         )?;
-        let judged = self.grpo.is_some() && !matches!(self.data, DataSpec::Gsm8k { .. });
+        let judged = self.grpo.is_some() && world;
         require(
             !judged || self.verifier.is_some(),
             "grpo",

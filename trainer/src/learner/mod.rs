@@ -164,8 +164,9 @@ impl Learner {
     }
 }
 
-/// Log-probabilities of every sequence's completion tokens under `lm`, sequence after sequence, `[tokens]` float32.
-fn score(lm: &CausalLm, sequences: &[Sequence], temperature: f32) -> Tensor {
+/// Log-probabilities of every sequence's completion tokens under `lm` at `temperature`, sequence after sequence,
+/// `[tokens]` float32. Full-vocabulary logits of one chunk exist at a time.
+pub fn score(lm: &CausalLm, sequences: &[Sequence], temperature: f32) -> Tensor {
     let parts: Vec<Tensor> = micro_batches(sequences)
         .into_iter()
         .map(|micro| {

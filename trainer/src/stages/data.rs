@@ -67,8 +67,7 @@ impl JobData {
                 Ok(Self { grpo: read_lines(path, |i, line| gsm8k(i, line, instruction))?, ..Self::default() })
             }
             DataSpec::Prompts { path } => {
-                let parse = |_, line: &str| serde_json::from_str(line).map_err(|e| e.to_string());
-                Ok(Self { grpo: read_lines(path, parse)?, ..Self::default() })
+                Ok(Self { grpo: read_lines(path, |_, line| mathematics(line))?, ..Self::default() })
             }
         }
     }
@@ -154,6 +153,19 @@ fn read_lines(
     if prompts.is_empty() { Err(DataError::Empty(name)) } else { Ok(prompts) }
 }
 
+/// A line of a file of prompts, as long as no verifier is needed to reward its answers.
+fn mathematics(line: &str) -> Result<Prompt, String> {
+    let prompt: Prompt = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    match (prompt.kind, &prompt.gold) {
+        (PromptKind::Math, Some(_)) => Ok(prompt),
+        (PromptKind::Math, None) => Err("gold: is missing".into()),
+        _ => {
+            Err("kind: safety prompts need a verifier with a gate, which only data.kind = \"world\" has"
+                .into())
+        }
+    }
+}
+
 fn gsm8k(index: usize, line: &str, instruction: &str) -> Result<Prompt, String> {
     #[derive(serde::Deserialize)]
     struct Row {
@@ -224,8 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.jsonl");
         std::fs::write(&path, "\n{\"id\": 3}\n").unwrap();
-        let parse = |_, line: &str| serde_json::from_str(line).map_err(|e| e.to_string());
-        let error = read_lines(&path, parse).unwrap_err().to_string();
+        let error = read_lines(&path, |_, line| mathematics(line)).unwrap_err().to_string();
         assert!(error.contains("p.jsonl:2:"), "{error}");
     }
 }

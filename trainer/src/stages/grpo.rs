@@ -9,6 +9,7 @@
 use super::StageError;
 use super::measure::{Finding, rate};
 use super::run::Run;
+use super::telemetry;
 use super::update::{Batch, ScoredTrace, UpdateStats, update};
 use crate::checkpoint;
 use crate::learner::{AdamW, Schedule};
@@ -59,20 +60,22 @@ impl Run {
             floor: 0.0,
         };
         let mut scorer = self.reward.open(SCORING);
-        let base = self.version.0 - first;
+        let start = self.version.0;
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut offered = first;
         let mut skipped = 0;
         for step in first..spec.steps {
             self.check_cancelled()?;
             while offered < spec.steps && offered <= step + spec.staleness {
-                let oldest = PolicyVersion(base + offered.saturating_sub(spec.staleness).max(first));
+                let oldest =
+                    PolicyVersion(start + (offered.saturating_sub(spec.staleness).max(first) - first));
                 pending.insert(offered, self.offer_step(&spec, offered, oldest).await?);
                 offered += 1;
             }
             let began = Instant::now();
             let waited = self.gather(&mut scorer, &mut pending, step).await?;
             let Some(done) = pending.remove(&step) else { continue };
+            done.groups.iter().flatten().for_each(|s| telemetry::trace(s, self.version));
             let batch = Batch::assemble(&done.groups, spec.min_group_std);
             let update_began = Instant::now();
             let stats = self.learn(batch, &spec, schedule.rate(step)).await?;
@@ -216,6 +219,7 @@ impl Run {
     pub(super) fn record(&self, metrics: StepMetrics) -> Result<(), StageError> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         self.ctx.run_dir.append_metrics(&metrics, u64::try_from(now.as_millis()).unwrap_or(u64::MAX))?;
+        telemetry::step(&self.ctx.id, &metrics);
         self.ctx.events.metrics(metrics);
         Ok(())
     }

@@ -9,6 +9,7 @@ mod grpo;
 pub mod measure;
 mod run;
 mod sft;
+mod telemetry;
 mod update;
 mod verifier;
 

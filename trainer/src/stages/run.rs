@@ -12,7 +12,7 @@ use crate::spec::JobSpec;
 use crate::work_buffer::Group;
 use sinternal_model::{CausalLm, Device, Kind, ModelError, ModelFolder};
 use sinternal_proto::{PolicyVersion, Prompt, Sampling, TaskId, Trace};
-use sinternal_service::atomic::write_atomic;
+use sinternal_service::atomic::{clean_leftovers, write_atomic};
 use sinternal_service::owner::{OwnerHandle, spawn_owner};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,6 +83,7 @@ pub(super) struct Run {
 impl Run {
     async fn start(pipeline: &Pipeline, ctx: JobContext) -> Result<Self, StageError> {
         let spec = JobSpec::parse(&ctx.toml, "job file", &ctx.base_dir).map_err(StageError::Spec)?;
+        clean(&ctx)?;
         let resolved = toml::to_string(&spec).map_err(|e| StageError::Spec(e.to_string()))?;
         write_atomic(&ctx.run_dir.config(), resolved.as_bytes())?;
         let data = JobData::load(&spec)?;
@@ -260,6 +261,16 @@ impl Run {
     pub(super) fn took(&mut self, stage: &str, since: Instant) {
         self.seconds.push((stage.into(), since.elapsed().as_secs_f64()));
     }
+}
+
+/// Removes what an earlier attempt left unfinished when it was killed.
+fn clean(ctx: &JobContext) -> Result<(), StageError> {
+    for dir in [ctx.run_dir.path(), &ctx.run_dir.checkpoints()] {
+        for path in clean_leftovers(dir)? {
+            tracing::info!(job = %ctx.id, path = %path.display(), "removed an unfinished write");
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn remove(dir: &Path) -> Result<(), StageError> {

@@ -72,6 +72,7 @@ impl Run {
         let schedule = Schedule { peak, warmup, total, kind: ScheduleKind::Cosine, floor: 0.0 };
         let settings = AdamW { weight_decay: spec.weight_decay, ..AdamW::default() };
         self.ctx.events.stage(STAGE, total);
+        self.ctx.run_dir.truncate_after(STAGE, 0)?;
         // Critiques are learned at temperature 1 whatever rollouts are sampled at.
         self.learner.call(move |l| l.reset(settings, 1.0)).await?;
         let mut step = 0;
