@@ -5,6 +5,7 @@ use sinternal_service::config::ServiceConfig;
 use sinternal_service::telemetry::RunId;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -103,6 +104,8 @@ impl Cluster {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.env(RunId::ENV, run_id.as_str()).stdin(Stdio::null()).stdout(Stdio::null());
+        // Ctrl-C in a terminal reaches this process alone; it tells the children once, and they drain.
+        command.process_group(0);
         let log = plan.logs.as_ref().map(|dir| dir.join(format!("{name}.log")));
         if let Some(path) = &log {
             let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;

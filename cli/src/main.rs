@@ -2,11 +2,17 @@
 //!
 //! Exit codes: 0 success, 1 failure (one line `error: …` and `caused by:` lines on standard error), 2 wrong usage.
 
+mod config;
+mod data;
+mod generate;
 mod jobs;
 mod launch;
 mod progress;
 mod quickstart;
+mod rows;
+mod score;
 mod serve;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -42,6 +48,20 @@ enum Command {
     Watch(jobs::WatchArgs),
     /// Stop a job at its next step
     Cancel(jobs::CancelArgs),
+    /// Sample from a checkpoint
+    Generate(generate::GenerateArgs),
+    /// Per-token log-probabilities of given tokens or completions
+    Score(score::ScoreArgs),
+    /// Critique responses and judge whether they are safe
+    Verify(verify::VerifyArgs),
+    /// Compare answers with gold answers
+    Grade(verify::GradeArgs),
+    /// Make data
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    /// Check and show configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +88,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Jobs(args) => jobs::list(&args),
         Command::Watch(args) => jobs::watch(&args),
         Command::Cancel(args) => jobs::cancel(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Grade(args) => verify::grade_rows(&args),
+        Command::Data(command) => data::run(&command),
+        Command::Config(command) => config::run(&command),
     }
 }
 

@@ -24,6 +24,8 @@ impl Style {
 pub(crate) struct Progress {
     style: Style,
     stage: String,
+    /// Steps of the stage; 0 where it has none.
+    steps: u64,
     bar: Option<ProgressBar>,
     /// Tenths of the stage that were told as lines.
     told: u64,
@@ -31,7 +33,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(style: Style) -> Self {
-        Self { style, stage: String::new(), bar: None, told: 0 }
+        Self { style, stage: String::new(), steps: 0, bar: None, told: 0 }
     }
 
     pub(crate) fn show(&mut self, event: &JobEvent) {
@@ -40,6 +42,7 @@ impl Progress {
                 if !status.stage.is_empty() && status.stage != self.stage {
                     self.begin(&status.stage);
                 }
+                self.steps = status.steps;
                 if matches!(status.state, JobState::Queued | JobState::Preparing) {
                     self.line(&format!("{:?}: {}", status.state, status.reason));
                 }
@@ -85,8 +88,7 @@ impl Progress {
                 note.push_str(&format!(" {label} {shown}"));
             }
         }
-        let total = value("steps_total").map_or(0, |t| t as u64);
-        self.advance(&metrics.stage, metrics.step, total, &note);
+        self.advance(&metrics.stage, metrics.step, self.steps, &note);
     }
 
     fn advance(&mut self, stage: &str, done: u64, total: u64, note: &str) {

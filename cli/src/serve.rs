@@ -4,7 +4,7 @@ use crate::launch::{Cluster, Plan};
 use anyhow::Context;
 use clap::Args;
 use sinternal_model::device::parse_device;
-use sinternal_service::config::{Device, ServiceConfig, load};
+use sinternal_service::config::{Device, Loaded, ServiceConfig, load};
 use sinternal_service::serve::{exit_with_parent, shutdown_signal};
 use sinternal_service::telemetry::{Role, RunId, init_logging};
 use sinternal_trainer::reward_client::{RewardClient, RewardOptions};
@@ -43,13 +43,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl RoleArgs {
-    fn load(&self) -> anyhow::Result<ServiceConfig> {
-        Ok(load::<ServiceConfig>(self.config.as_deref(), std::env::vars(), &self.set)?.value)
+    pub(crate) fn load(&self) -> anyhow::Result<Loaded<ServiceConfig>> {
+        Ok(load::<ServiceConfig>(self.config.as_deref(), std::env::vars(), &self.set)?)
     }
 
     /// Configuration, logging and the bond with the parent: what every role does first.
     fn begin(&self, role: Role) -> anyhow::Result<ServiceConfig> {
-        let config = self.load()?;
+        let config = self.load()?.value;
         init_logging(role, &RunId::from_env(), &config.log)?;
         if let Some(parent) = self.parent {
             exit_with_parent(parent).context("failed to follow the launcher")?;
@@ -98,7 +98,7 @@ pub(crate) fn rollout_worker(args: &RoleArgs) -> anyhow::Result<()> {
 
 /// Starts all roles as children of this process and stops them with it.
 pub(crate) fn up(args: &UpArgs) -> anyhow::Result<()> {
-    let config = args.role.load()?;
+    let config = args.role.load()?.value;
     let run_id = RunId::from_env();
     init_logging(Role::Client, &run_id, &config.log)?;
     let plan = Plan::from_config(&config, args.role.config.clone(), args.role.set.clone());

@@ -1,0 +1,127 @@
+//! `sinternal generate`: samples from any supported checkpoint, through the same engine as rollouts.
+
+use crate::rows::{ComputeArgs, show};
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use sinternal_model::engine::{Engine, EngineOptions, Finish, Finished, Request, SamplingParams};
+use sinternal_model::{CausalLm, ChatTurn, ModelFolder};
+use std::path::PathBuf;
+
+/// Bytes of keys and values.
+const KV_BUDGET_BYTES: usize = 4 << 30;
+
+#[derive(Args)]
+pub(crate) struct GenerateArgs {
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// What the user says
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// What the system message says
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Take the prompt as it stands, without the chat template
+    #[arg(long, conflicts_with = "system")]
+    raw: bool,
+    /// Samples; the prompt is computed once for all
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    n: u32,
+    /// Length limit in tokens
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
+    /// 0 is greedy
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// Keep the smallest set of likeliest tokens with this mass
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    /// Keep this many of the likeliest tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Root of the random numbers: the same seed gives the same text
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Sample on past end-of-text
+    #[arg(long)]
+    ignore_eos: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Machine output on stdout: one JSON object a sample
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Sample<'a> {
+    sample: u32,
+    text: &'a str,
+    tokens: &'a [u32],
+    /// Under the distribution that each token was drawn from.
+    logprobs: &'a [f32],
+    finish: &'static str,
+    prompt_tokens: usize,
+}
+
+pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
+    let (device, kind) = args.compute.prepare()?;
+    let folder = ModelFolder::open(&args.model)?;
+    let prompt = prompt(args, &folder)?;
+    let lm = CausalLm::load(&folder, device, kind)?;
+    let options =
+        EngineOptions { max_sequences: 64, kv_budget_bytes: KV_BUDGET_BYTES, max_waiting: args.n as usize };
+    let mut engine = Engine::new(lm, folder.end_of_text.clone(), 0, options);
+    let request = Request {
+        id: 0,
+        key: args.seed,
+        prompt: prompt.clone(),
+        samples: (0..args.n).collect(),
+        sampling: SamplingParams {
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            max_new_tokens: args.max_new_tokens,
+            ignore_eos: args.ignore_eos,
+        },
+        choice: None,
+    };
+    engine.submit(request).context("cannot generate")?;
+    let mut finished = Vec::new();
+    while !engine.is_idle() {
+        finished.extend(engine.step());
+    }
+    finished.sort_by_key(|f: &Finished| f.sample);
+    finished.iter().try_for_each(|f| print_sample(args, &folder, &prompt, f))
+}
+
+fn prompt(args: &GenerateArgs, folder: &ModelFolder) -> anyhow::Result<Vec<u32>> {
+    if args.raw {
+        return Ok(folder.tokenizer.encode(&args.prompt)?);
+    }
+    let system = args.system.iter().map(|content| ChatTurn { role: "system", content });
+    let user = ChatTurn { role: "user", content: &args.prompt };
+    let turns: Vec<ChatTurn<'_>> = system.chain([user]).collect();
+    let encoded = folder.tokenizer.encode_chat(&turns, true);
+    encoded.context("the chat cannot be rendered; --raw takes the prompt as it stands")
+}
+
+fn print_sample(
+    args: &GenerateArgs,
+    folder: &ModelFolder,
+    prompt: &[u32],
+    finished: &Finished,
+) -> anyhow::Result<()> {
+    let stopped = finished.finish == Finish::Stop;
+    let shown = finished.tokens.len() - usize::from(stopped);
+    let text = folder.tokenizer.decode(&finished.tokens[..shown])?;
+    let row = Sample {
+        sample: finished.sample,
+        text: &text,
+        tokens: &finished.tokens,
+        logprobs: &finished.logprobs,
+        finish: if stopped { "stop" } else { "length" },
+        prompt_tokens: prompt.len(),
+    };
+    show(args.json, &row, || text.clone())
+}

@@ -1,0 +1,13 @@
+//! Tests across processes: the real binary, real gRPC, real checkpoints.
+//!
+//! One cluster runs at a time (the machine may have two cores); what needs no cluster runs beside it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like the tests themselves")]
+
+mod commands;
+mod data_path;
+mod faults;
+mod gate;
+mod inputs;
+mod interrupt;
+mod support;
