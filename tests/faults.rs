@@ -151,3 +151,12 @@ fn a_damaged_checkpoint_is_refused_by_name() {
     let error = cluster.watch(&id).error();
     assert!(error.contains(&newest.display().to_string()) && error.contains("hash"), "{error}");
 }
+
+#[test]
+fn a_sample_that_no_cache_can_hold_fails_its_job_and_not_the_worker() {
+    let cluster = Cluster::with(1, &["rollout_worker.kv_budget_bytes=65536"]);
+    let id = cluster.submit(&arithmetic_job(cluster.path(), 1, 0), &[]);
+    let error = cluster.watch(&id).error();
+    assert!(error.contains("cannot be sampled") && error.contains("the budget is 65536"), "{error}");
+    assert_eq!(cluster.scraped("sinternal_workers"), Some(1.0));
+}

@@ -27,8 +27,6 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<SocketAddr>,
     /// Folder of log files; without one, children write to this process's standard error.
     pub(crate) logs: Option<PathBuf>,
-    /// Folder of the workers' caches, one each.
-    pub(crate) worker_cache: PathBuf,
 }
 
 impl Plan {
@@ -45,7 +43,6 @@ impl Plan {
             worker_metrics: config.rollout_worker.metrics_listen,
             listeners: vec![config.trainer.listen, config.reward.listen],
             logs: None,
-            worker_cache: config.rollout_worker.cache.clone(),
         }
     }
 }
@@ -76,10 +73,6 @@ impl Cluster {
             let own = [
                 ("rollout_worker.name".to_owned(), name.clone()),
                 ("rollout_worker.metrics_listen".to_owned(), metrics.to_string()),
-                (
-                    "rollout_worker.cache".to_owned(),
-                    plan.worker_cache.join(i.to_string()).display().to_string(),
-                ),
             ];
             cluster.spawn(&plan, run_id, &name, "rollout-worker", &own)?;
         }

@@ -97,6 +97,7 @@ fn plan(args: &QuickstartArgs, out: &Path) -> anyhow::Result<(Plan, String)> {
         ("reward.metrics_listen", any.to_owned()),
         ("reward.cache", out.join("cache").join("reward").display().to_string()),
         ("rollout_worker.trainer", format!("http://{trainer}")),
+        ("rollout_worker.cache", out.join("cache").join("rollout-worker").display().to_string()),
     ];
     let plan = Plan {
         config: None,
@@ -105,7 +106,6 @@ fn plan(args: &QuickstartArgs, out: &Path) -> anyhow::Result<(Plan, String)> {
         worker_metrics: any.parse().context("a loopback address")?,
         listeners: vec![trainer, reward],
         logs: Some(out.join("logs")),
-        worker_cache: out.join("cache").join("rollout-worker"),
     };
     Ok((plan, format!("http://{trainer}")))
 }

@@ -11,10 +11,6 @@ use sinternal_trainer::reward_client::{RewardClient, RewardOptions};
 use sinternal_trainer::stages::{Pipeline, PipelineOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The longest wait for the next trace of a stage.
-const TRACE_DEADLINE: Duration = Duration::from_secs(600);
 
 #[derive(Args)]
 pub(crate) struct RoleArgs {
@@ -78,7 +74,7 @@ pub(crate) fn trainer(args: &RoleArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let reward = RewardClient::new(&config.reward, options)?;
         let pipeline = |hub| {
-            let options = PipelineOptions { device, trace_deadline: TRACE_DEADLINE };
+            let options = PipelineOptions { device, trace_deadline: config.trace };
             Ok(Arc::new(Pipeline::new(hub, reward, options)) as Arc<dyn sinternal_trainer::jobs::Runner>)
         };
         sinternal_trainer::serve::run(&config, pipeline, |_| (), shutdown_signal()?).await?;

@@ -28,7 +28,7 @@ mod verifier;
 pub use batch::{Row, verify_batch};
 pub use compose::{Missing, compose};
 pub use error::RewardError;
-pub use run::{CACHE_BYTES, DEADLINE, KV_BUDGET_BYTES, Options, run, serve};
+pub use run::{CACHE_BYTES, Options, run, serve};
 pub use template::{Question, Template};
 pub use verifier::{Verification, VerifierOptions};
 

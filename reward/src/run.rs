@@ -18,12 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-/// Bytes of a verifier's keys and values, unless told otherwise.
-pub const KV_BUDGET_BYTES: usize = 2 << 30;
 /// Bytes of verifier files kept on disk, unless told otherwise.
 pub const CACHE_BYTES: u64 = 64 << 30;
-/// Deadline of one answer, from its arrival to its score, unless told otherwise.
-pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Bounds of the service.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,13 +44,12 @@ impl Options {
             Device::Cpu => (parse_device("cpu")?, Kind::Float),
             Device::Cuda => (parse_device("cuda")?, Kind::BFloat16),
         };
-        let kv_budget_bytes = KV_BUDGET_BYTES;
-        let max_sequences = config.max_sequences;
+        let (max_sequences, kv_budget_bytes) = (config.max_sequences, config.kv_budget_bytes);
         Ok(Self {
             cache: config.cache.clone(),
             cache_bytes: CACHE_BYTES,
             verifier: VerifierOptions { device, kind, max_sequences, kv_budget_bytes },
-            deadline: DEADLINE,
+            deadline: config.score,
         })
     }
 }

@@ -65,7 +65,10 @@ impl Store {
     /// The folder cannot be read.
     pub(crate) fn held(&self) -> Result<Vec<Sha256>, ServiceError> {
         let paths = entries(&self.files()).map_err(internal(&self.files()))?;
-        let names = paths.iter().filter(|path| !is_part(path)).filter_map(|path| path.file_name()?.to_str());
+        let names = paths
+            .iter()
+            .filter(|path| is_ours(path) && !is_part(path))
+            .filter_map(|path| path.file_name()?.to_str());
         let mut held: Vec<Sha256> = names.map(|name| Sha256(name.into())).collect();
         held.sort_unstable();
         Ok(held)
@@ -131,13 +134,16 @@ impl Store {
         }
         found.sort();
         let mut bytes: u64 = found.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in found.iter().filter(|(_, _, path)| !kept(path) && !is_part(path)) {
+        for (_, size, path) in
+            found.iter().filter(|(_, _, path)| is_ours(path) && !kept(path) && !is_part(path))
+        {
             if bytes > self.max_bytes {
                 fs::remove_file(path)?;
                 bytes -= size;
             }
         }
-        for folder in entries(&self.models())?.iter().filter(|path| !path.ends_with(&keep.hash.0)) {
+        let old = |path: &&PathBuf| is_ours(path) && !path.ends_with(&keep.hash.0);
+        for folder in entries(&self.models())?.iter().filter(old) {
             fs::remove_dir_all(folder)?; // links: a loaded model holds its weights in memory
         }
         Ok(())
@@ -246,6 +252,13 @@ fn hash_file(path: &Path) -> std::io::Result<Sha256> {
 
 fn entries(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     fs::read_dir(dir)?.map(|entry| entry.map(|e| e.path())).collect()
+}
+
+/// Named by this program: a hash, perhaps with the mark of an unfinished write. The folder may hold other things.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hash = name.strip_prefix(".part-").or_else(|| name.strip_prefix(".new-")).unwrap_or(&name);
+    hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_part(path: &Path) -> bool {

@@ -13,8 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Bytes of keys and values.
-const KV_BUDGET_BYTES: usize = 2 << 30;
 /// Samples that may wait in the engine; leases keep far below it.
 const MAX_WAITING: usize = 1 << 16;
 
@@ -36,6 +34,8 @@ pub(crate) enum Command {
 pub(crate) struct Status {
     /// Version of the weights.
     pub(crate) version: PolicyVersion,
+    /// The policy that was given last and has been read.
+    pub(crate) taken: Option<PolicyVersion>,
     /// Samples being decoded.
     pub(crate) running: usize,
     /// Samples that wait, also for a policy.
@@ -46,11 +46,20 @@ pub(crate) struct Status {
     pub(crate) ended: Option<String>,
 }
 
+/// What comes out of the thread.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A finished sample.
+    Trace(Trace),
+    /// A task that this model can never sample.
+    Rejected { job: JobId, task: TaskId, problem: String },
+}
+
 /// The other side of the thread.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) traces: mpsc::Receiver<Trace>,
+    pub(crate) outcomes: mpsc::Receiver<Outcome>,
     pub(crate) status: Arc<Mutex<Status>>,
 }
 
@@ -60,12 +69,13 @@ pub(crate) struct Options {
     pub(crate) device: Device,
     pub(crate) kind: Kind,
     pub(crate) max_sequences: usize,
+    pub(crate) kv_budget_bytes: usize,
 }
 
 /// Starts the thread; it ends when the handle is dropped.
 pub(crate) fn spawn(options: Options) -> std::io::Result<Handle> {
     let (commands, inbox) = mpsc::channel(64);
-    let (outgoing, traces) = mpsc::channel(64);
+    let (outgoing, outcomes) = mpsc::channel(64);
     let status = Arc::new(Mutex::new(Status::default()));
     let generator = Generator {
         options,
@@ -80,7 +90,7 @@ pub(crate) fn spawn(options: Options) -> std::io::Result<Handle> {
         counted_tokens: 0,
     };
     std::thread::Builder::new().name("generator".into()).spawn(move || generator.run())?;
-    Ok(Handle { commands, traces, status })
+    Ok(Handle { commands, outcomes, status })
 }
 
 /// A model with its engine, and the files it came from.
@@ -101,7 +111,7 @@ struct Active {
 struct Generator {
     options: Options,
     inbox: mpsc::Receiver<Command>,
-    outgoing: mpsc::Sender<Trace>,
+    outgoing: mpsc::Sender<Outcome>,
     status: Arc<Mutex<Status>>,
     held: Option<Held>,
     /// The policy was confirmed since the last registration.
@@ -179,6 +189,7 @@ impl Generator {
             _ => self.load(policy.version, dir, side_files)?,
         }
         self.confirmed = true;
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).taken = Some(policy.version);
         metrics::gauge!(POLICY_VERSION, "role" => "rollout-worker").set(policy.version.0 as f64);
         self.start_deferred()
     }
@@ -200,7 +211,7 @@ impl Generator {
         let lm = CausalLm::load(&folder, self.options.device, self.options.kind)?;
         let options = EngineOptions {
             max_sequences: self.options.max_sequences,
-            kv_budget_bytes: KV_BUDGET_BYTES,
+            kv_budget_bytes: self.options.kv_budget_bytes,
             max_waiting: MAX_WAITING,
         };
         let engine = Engine::new(lm, folder.end_of_text.clone(), version.0, options);
@@ -225,7 +236,10 @@ impl Generator {
         let Some(held) = &mut self.held else { return Ok(()) };
         let turns: Vec<ChatTurn<'_>> =
             task.messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
-        let prompt = held.folder.tokenizer.encode_chat(&turns, true)?;
+        let prompt = match held.folder.tokenizer.encode_chat(&turns, true) {
+            Ok(prompt) => prompt,
+            Err(error) => return self.reject(task, error.to_string()),
+        };
         self.next_id += 1;
         let sampling = SamplingParams {
             temperature: task.sampling.temperature,
@@ -249,8 +263,17 @@ impl Generator {
                 self.running.insert(self.next_id, active);
                 Ok(())
             }
-            Err(refused) => Err(WorkerError::Generator(format!("task {}: {refused}", task.task))),
+            Err(refused) => self.reject(task, refused.to_string()),
         }
+    }
+
+    /// Hands a task back; other jobs' tasks go on.
+    fn reject(&mut self, task: RolloutTask, problem: String) -> Result<(), WorkerError> {
+        tracing::warn!(job = %task.job, task = %task.task, problem, "cannot sample this task");
+        let rejected = Outcome::Rejected { job: task.job, task: task.task, problem };
+        // Where nobody listens any more, the thread ends at its next look at the inbox.
+        drop(self.outgoing.blocking_send(rejected));
+        Ok(())
     }
 
     fn cancel(&mut self, tasks: &[TaskId]) {
@@ -289,7 +312,7 @@ impl Generator {
         if active.missing == 0 {
             self.running.remove(&finished.id);
         }
-        Ok(self.outgoing.blocking_send(trace).is_ok())
+        Ok(self.outgoing.blocking_send(Outcome::Trace(trace)).is_ok())
     }
 
     fn tell(&mut self) {

@@ -1,11 +1,11 @@
 //! The loops of one registration: lease, heartbeat, sync, submit. Each returns only when the conversation is over.
 
 use crate::WorkerError;
-use crate::generator::{Command, Status};
+use crate::generator::{Command, Outcome, Status};
 use crate::outbox::Outbox;
 use crate::sync::{Cache, Source};
 use sinternal_proto::pb::rollout_service_client::RolloutServiceClient;
-use sinternal_proto::{Policy, RolloutTask, TaskId, Trace, TraceOutcome, WorkerId, pb};
+use sinternal_proto::{JobId, Policy, RolloutTask, TaskId, Trace, TraceOutcome, WorkerId, pb};
 use sinternal_service::connect::{Peer, RpcError, call, with_deadline};
 use sinternal_service::metrics::TRACES_TOTAL;
 use std::collections::VecDeque;
@@ -158,6 +158,13 @@ impl Link {
         if wants.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        // The generator may still be reading the files of the policy before the last; none go before it has read them.
+        while held
+            .as_ref()
+            .is_some_and(|p| self.status().ended.is_none() && self.status().taken != Some(p.version))
+        {
+            sleep(ROOM_POLL).await;
+        }
         let Some(policy) = wants.borrow_and_update().clone() else { return Ok(()) };
         let mut source = Source {
             peer: self.peer.clone(),
@@ -167,8 +174,9 @@ impl Link {
         };
         match cache.fetch(&policy, held.as_ref(), &mut source).await {
             Ok(dir) => {
-                *held = Some(policy.clone());
-                self.tell(Command::Policy { policy, dir }).await
+                self.tell(Command::Policy { policy: policy.clone(), dir }).await?;
+                *held = Some(policy);
+                Ok(())
             }
             // The trainer has published again and no longer keeps this one: the next heartbeat tells which.
             Err(WorkerError::Rpc(error)) if is_overtaken(&error) => {
@@ -183,9 +191,9 @@ impl Link {
     pub(crate) async fn submit(
         &self,
         outbox: &mut Outbox,
-        traces: &mut mpsc::Receiver<Trace>,
+        outcomes: &mut mpsc::Receiver<Outcome>,
     ) -> WorkerError {
-        match self.submit_all(outbox, traces).await {
+        match self.submit_all(outbox, outcomes).await {
             Err(error) => error,
             Ok(()) => WorkerError::Generator(self.status().ended.unwrap_or_else(|| "no more traces".into())),
         }
@@ -194,7 +202,7 @@ impl Link {
     async fn submit_all(
         &self,
         outbox: &mut Outbox,
-        traces: &mut mpsc::Receiver<Trace>,
+        outcomes: &mut mpsc::Receiver<Outcome>,
     ) -> Result<(), WorkerError> {
         let (requests, stream) = mpsc::channel(64);
         let mut client = self.client.clone();
@@ -211,11 +219,14 @@ impl Link {
                         permit.send(pb::SubmitTraceRequest { worker_id, sequence, trace: Some(trace.into()) });
                     }
                 }
-                trace = traces.recv(), if outbox.len() < MOST_UNACKNOWLEDGED => {
-                    let Some(trace) = trace else { return Ok(()) };
-                    let sequence = outbox.push(trace.clone());
-                    unsent.push_back((sequence, trace));
-                }
+                outcome = outcomes.recv(), if outbox.len() < MOST_UNACKNOWLEDGED => match outcome {
+                    None => return Ok(()),
+                    Some(Outcome::Trace(trace)) => {
+                        let sequence = outbox.push(trace.clone());
+                        unsent.push_back((sequence, trace));
+                    }
+                    Some(Outcome::Rejected { job, task, problem }) => self.reject(job, task, problem).await?,
+                },
                 ack = with_deadline(&self.peer, "acknowledge", silent, acks.message()), if outbox.len() > unsent.len() => {
                     let ack = ack?.map_err(|status| RpcError::Status {
                         peer: self.peer.clone(),
@@ -227,6 +238,14 @@ impl Link {
                 }
             }
         }
+    }
+
+    async fn reject(&self, job: JobId, task: TaskId, problem: String) -> Result<(), WorkerError> {
+        let (worker_id, job_id, task_id) = (self.worker.0.clone(), job.0, task.0);
+        let request = pb::RejectTaskRequest { worker_id, job_id, task_id, problem };
+        let mut client = self.client.clone();
+        call(&self.peer, "reject task", self.call, client.reject_task(request)).await?;
+        Ok(())
     }
 
     fn broken(&self, problem: &str) -> WorkerError {

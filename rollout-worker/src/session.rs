@@ -1,7 +1,7 @@
 //! The conversation with the trainer: register, then lease, submit, heartbeat and sync side by side until it breaks.
 
 use crate::WorkerError;
-use crate::generator::{self, Command, Handle, Options, Status};
+use crate::generator::{self, Command, Handle, Options, Outcome, Status};
 use crate::link::{Link, ROOM_POLL};
 use crate::outbox::Outbox;
 use crate::sync::Cache;
@@ -65,6 +65,8 @@ struct Worker {
     cache: Cache,
     generator: Handle,
     outbox: Outbox,
+    /// Of the last registration; empty before the first.
+    last_id: WorkerId,
     /// The policy that the generator was given last.
     held: Option<Policy>,
     health: Health,
@@ -91,7 +93,8 @@ impl Worker {
             Device::Cpu => (parse_device("cpu")?, Kind::Float),
             Device::Cuda => (parse_device("cuda")?, Kind::BFloat16),
         };
-        let options = Options { device, kind, max_sequences: config.max_sequences };
+        let (max_sequences, kv_budget_bytes) = (config.max_sequences, config.kv_budget_bytes);
+        let options = Options { device, kind, max_sequences, kv_budget_bytes };
         let generator = generator::spawn(options)
             .map_err(|source| WorkerError::Cache { path: "generator thread".into(), source })?;
         Ok(Self {
@@ -101,6 +104,7 @@ impl Worker {
             client,
             generator,
             outbox: Outbox::default(),
+            last_id: WorkerId(String::new()),
             held: None,
             health,
             stopped,
@@ -118,9 +122,12 @@ impl Worker {
             };
             let error = match attempt {
                 Ok(registration) => {
-                    (backoff, since) = (Duration::from_millis(100), Instant::now());
+                    backoff = Duration::from_millis(100);
                     self.health.set_ready();
-                    match self.converse(&registration).await {
+                    let ended = self.converse(&registration).await;
+                    // However long the conversation was: the trainer has been away only from now on.
+                    since = Instant::now();
+                    match ended {
                         Ok(Ended::Shutdown | Ended::Dismissed) => return Ok(()),
                         Err(error) => error,
                     }
@@ -162,13 +169,35 @@ impl Worker {
 
     async fn register(&mut self) -> Result<Registration, WorkerError> {
         let max_sequences = u32::try_from(self.config.max_sequences).unwrap_or(u32::MAX);
-        let request = pb::RegisterRequest { worker_name: self.config.name.clone(), max_sequences };
+        let request = pb::RegisterRequest {
+            worker_name: self.config.name.clone(),
+            max_sequences,
+            previous_worker_id: self.last_id.0.clone(),
+        };
         let response = call(&self.peer, "register", CONNECT * 2, self.client.register(request)).await?;
         tracing::info!(worker = response.worker_id, "registered");
+        self.last_id = WorkerId(response.worker_id);
         Ok(Registration {
-            worker: WorkerId(response.worker_id),
+            worker: self.last_id.clone(),
             heartbeat: Duration::from_millis(response.heartbeat_interval_ms.max(10)),
         })
+    }
+
+    /// Tells the generator of a new registration. It may be waiting for its traces to be read before it listens.
+    async fn reregister(&mut self, link: &Link) -> Result<(), WorkerError> {
+        let told = link.tell(Command::Registered);
+        tokio::pin!(told);
+        loop {
+            tokio::select! {
+                told = &mut told => return told,
+                outcome = self.generator.outcomes.recv() => match outcome {
+                    Some(Outcome::Trace(trace)) => drop(self.outbox.push(trace)),
+                    // It is leased again, and rejected again.
+                    Some(Outcome::Rejected { .. }) => {}
+                    None => return told.await,
+                },
+            }
+        }
     }
 
     /// One registration's life. The loops run side by side; the first that ends, ends all.
@@ -181,7 +210,7 @@ impl Worker {
             status: Arc::clone(&self.generator.status),
             commands: self.generator.commands.clone(),
         };
-        link.tell(Command::Registered).await?;
+        self.reregister(&link).await?;
         let (wanted, wants) = watch::channel(None);
         let max_sequences = self.config.max_sequences;
         let (mut stopped, drain) = (self.stopped.clone(), self.config.drain);
@@ -194,12 +223,12 @@ impl Worker {
                 }
             }
         };
-        let (outbox, traces) = (&mut self.outbox, &mut self.generator.traces);
+        let (outbox, outcomes) = (&mut self.outbox, &mut self.generator.outcomes);
         tokio::pin! {
             let leasing = leasing;
             let beating = link.heartbeat(&wanted, registration.heartbeat);
             let syncing = link.sync(wants, &self.cache, &mut self.held);
-            let submitting = link.submit(outbox, traces);
+            let submitting = link.submit(outbox, outcomes);
         }
         let ended = tokio::select! {
             left = &mut leasing => left.map(|()| Ended::Shutdown),
@@ -215,7 +244,7 @@ impl Worker {
         tokio::select! {
             () = drained => {}
             () = sleep(drain) => tracing::warn!("left samples unfinished; their leases will run out"),
-            _ = &mut beating => {}
+            _ = &mut beating, if ended == Ended::Shutdown => {}
             error = &mut syncing => return Err(error),
             error = &mut submitting => return Err(error),
         }

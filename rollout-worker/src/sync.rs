@@ -7,7 +7,7 @@ use sinternal_proto::{Chunk, ModelFile, Policy, Sha256, WorkerId, pb};
 use sinternal_service::connect::{Peer, RpcError, call, with_deadline};
 use sinternal_service::metrics::{WEIGHT_SYNC_FAILURES_TOTAL, WEIGHT_SYNC_SECONDS};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,10 +16,17 @@ use tonic::transport::Channel;
 /// Fetches of one file before the worker gives up on it.
 const ATTEMPTS: u32 = 5;
 
+/// Workers that may share one configured folder.
+const SLOTS: u32 = 1024;
+/// What the names of policies' folders begin with.
+const POLICY: &str = "policy-";
+
 /// The cache of policy files: `<dir>/files/<sha256>`, and one folder of links a policy.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Cache {
     dir: PathBuf,
+    /// Held for as long as this process uses the folder; the system lets go of it however the process ends.
+    _lock: File,
 }
 
 /// Whom to fetch from.
@@ -32,10 +39,25 @@ pub(crate) struct Source {
 }
 
 impl Cache {
-    pub(crate) fn open(dir: &Path) -> Result<Self, WorkerError> {
-        let cache = Self { dir: dir.into() };
-        fs::create_dir_all(cache.files()).map_err(at(&cache.files()))?;
-        Ok(cache)
+    /// Takes the first folder of `parent/1`, `parent/2` … that no other worker uses.
+    pub(crate) fn open(parent: &Path) -> Result<Self, WorkerError> {
+        for slot in 1..=SLOTS {
+            let dir = parent.join(slot.to_string());
+            fs::create_dir_all(&dir).map_err(at(&dir))?;
+            let path = dir.join(".lock");
+            let lock = File::create(&path).map_err(at(&path))?;
+            match lock.try_lock() {
+                Ok(()) => {
+                    let cache = Self { dir, _lock: lock };
+                    fs::create_dir_all(cache.files()).map_err(at(&cache.files()))?;
+                    return Ok(cache);
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(at(&path)(source)),
+            }
+        }
+        let source = std::io::Error::other(format!("all {SLOTS} folders are used by other workers"));
+        Err(at(parent)(source))
     }
 
     fn files(&self) -> PathBuf {
@@ -149,7 +171,7 @@ impl Cache {
     }
 
     fn folder(&self, policy: &Policy) -> PathBuf {
-        self.dir.join(format!("policy-{}", policy.manifest.hash))
+        self.dir.join(format!("{POLICY}{}", policy.manifest.hash))
     }
 
     /// Removes what belongs to neither policy.
@@ -160,18 +182,30 @@ impl Cache {
             kept.iter().flat_map(|p| p.manifest.files.iter().map(|f| self.file(&f.sha256))).collect();
         for entry in fs::read_dir(&self.dir).map_err(at(&self.dir))? {
             let path = entry.map_err(at(&self.dir))?.path();
-            if path != self.files() && !folders.contains(&path) {
+            // The folder may hold what is not ours.
+            let ours = name(&path).strip_prefix(POLICY).is_some_and(is_hash);
+            if ours && !folders.contains(&path) {
                 fs::remove_dir_all(&path).map_err(at(&path))?;
             }
         }
         for entry in fs::read_dir(self.files()).map_err(at(&self.files()))? {
             let path = entry.map_err(at(&self.files()))?.path();
-            if !files.contains(&path) {
+            if is_hash(&name(&path)) && !files.contains(&path) {
                 fs::remove_file(&path).map_err(at(&path))?;
             }
         }
         Ok(())
     }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Names that this program gives: a hash, perhaps with the mark of an unfinished write.
+fn is_hash(name: &str) -> bool {
+    let hash = name.strip_suffix(".partial").unwrap_or(name);
+    hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 enum Failed {
@@ -188,4 +222,55 @@ impl<E: Into<WorkerError>> From<E> for Failed {
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> WorkerError {
     let path = path.to_owned();
     move |source| WorkerError::Cache { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sinternal_proto::{ModelManifest, PolicyVersion};
+
+    fn policy(version: u64, weights: &[u8]) -> Policy {
+        let file = |name: &str, data: &[u8]| ModelFile {
+            name: name.into(),
+            size_bytes: data.len() as u64,
+            sha256: Sha256::of(data),
+        };
+        let files = vec![file("config.json", b"{}"), file("model.safetensors", weights)];
+        Policy { version: PolicyVersion(version), manifest: ModelManifest::new(files).unwrap() }
+    }
+
+    /// As if fetched.
+    fn keep(cache: &Cache, policy: &Policy, weights: &[u8]) -> PathBuf {
+        for data in [&b"{}"[..], weights] {
+            fs::write(cache.file(&Sha256::of(data)), data).unwrap();
+        }
+        cache.link(policy).unwrap()
+    }
+
+    #[test]
+    fn workers_take_folders_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (Cache::open(dir.path()).unwrap(), Cache::open(dir.path()).unwrap());
+        assert_eq!((first.dir.clone(), second.dir.clone()), (dir.path().join("1"), dir.path().join("2")));
+        drop(first);
+        assert_eq!(Cache::open(dir.path()).unwrap().dir, dir.path().join("1"));
+    }
+
+    #[test]
+    fn only_old_policies_go_and_what_is_not_ours_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let policies = [policy(1, b"w1"), policy(2, b"w2"), policy(3, b"w3")];
+        let folders: Vec<PathBuf> =
+            policies.iter().zip([b"w1", b"w2", b"w3"]).map(|(p, w)| keep(&cache, p, w)).collect();
+        for foreign in ["thesis", "policy-draft", "files/notes.txt"] {
+            fs::create_dir_all(cache.dir.join(foreign)).unwrap();
+        }
+        cache.sweep(&policies[2], Some(&policies[1])).unwrap();
+        assert_eq!(folders.iter().map(|f| f.exists()).collect::<Vec<_>>(), [false, true, true]);
+        assert!(!cache.file(&Sha256::of(b"w1")).exists() && cache.file(&Sha256::of(b"w2")).exists());
+        for foreign in ["thesis", "policy-draft", "files/notes.txt"] {
+            assert!(cache.dir.join(foreign).exists(), "{foreign}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `manifest.sha256` is in the format of `sha256sum`, so `sha256sum --check manifest.sha256` verifies one by hand.
 
-use crate::learner::{CheckpointError, Learner};
+use crate::learner::{CheckpointError, Learner, OPTIMIZER_FILE};
 use serde::{Deserialize, Serialize};
 use sinternal_model::{Kind, ModelFolder};
 use sinternal_proto::ModelManifest;
@@ -72,6 +72,17 @@ pub fn save(
         std::fs::write(dir.join(MANIFEST), lines).map_err(|e| file(&dir.join(MANIFEST), &e))
     })?;
     Ok(path)
+}
+
+/// The files of a checkpoint, or of any model folder, that make it a model: without the optimizer's.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn model_files(dir: &Path) -> Result<ModelManifest, SaveError> {
+    let all = ModelManifest::of_folder(dir)?;
+    let of_a_model = |name: &str| ![OPTIMIZER_FILE, STATE].contains(&name);
+    let files = all.files.into_iter().filter(|f| of_a_model(&f.name)).collect();
+    Ok(ModelManifest::new(files).map_err(sinternal_proto::ManifestError::from)?)
 }
 
 /// Checks every file against the manifest and reads where the run stood.

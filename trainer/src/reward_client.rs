@@ -31,7 +31,8 @@ const SCORE_ALL_CAPACITY: usize = 256;
 pub struct RewardOptions {
     /// Of a connection attempt.
     pub connect: Duration,
-    /// Of one answer, while the service can be reached; then the answer is masked. Also of a status call.
+    /// Of an answer, counted from when it was handed over or the service last answered anything; then it is masked.
+    /// Also of a status call.
     pub request: Duration,
     /// Of an upload and the loading that follows it.
     pub load: Duration,
@@ -178,6 +179,11 @@ impl RewardClient {
         };
         tokio::join!(feed, collect).1?;
         results.into_iter().collect::<Option<Vec<_>>>().ok_or(RewardError::Ended)
+    }
+
+    /// Forgets the verifier, so that a later job's sessions do not ask for it.
+    pub fn forget_verifier(&self) {
+        *self.verifier.lock().expect("no one panics with this lock") = None;
     }
 
     /// The verifier that sessions judge with, if one was loaded through this client.

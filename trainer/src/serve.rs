@@ -20,7 +20,7 @@ use std::time::Duration;
 use tonic::service::Routes;
 
 /// Groups in the work buffer: far more than workers hold, far less than memory.
-const GROUPS: usize = 1024;
+const GROUPS: usize = crate::spec::MOST_GROUPS;
 const QUEUED_JOBS: usize = 100;
 /// Events kept of each job, some kilobytes each at most.
 const EVENTS: usize = 10_000;

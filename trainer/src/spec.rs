@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use sinternal_service::config::{Config, parse_strict};
 use std::path::{Path, PathBuf};
 
+/// Groups that the work buffer holds: those of a step and of the steps that it may run ahead.
+pub const MOST_GROUPS: usize = 16_384;
+
 /// A job as its TOML file describes it. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -348,6 +351,11 @@ impl JobSpec {
         let world = matches!(self.data, DataSpec::World { .. });
         require(self.collect.is_none() || world, "collect", "has an expert only with data.kind = \"world\"")?;
         require(self.sft.is_none() || self.collect.is_some(), "sft", "needs a [collect] section")?;
+        require(
+            self.collect.is_none() || self.sft.is_some(),
+            "collect",
+            "needs an [sft] section, which learns from it",
+        )?;
         require(self.eval.is_none() || world, "eval", "has an oracle only with data.kind = \"world\"")?;
         require(
             self.verifier.is_none() || world,
@@ -373,6 +381,9 @@ impl GrpoSpec {
         require(self.steps > 0, "grpo.steps", "must be at least 1")?;
         require(self.prompts > 0, "grpo.prompts", "must be at least 1")?;
         require(self.epochs > 0, "grpo.epochs", "must be at least 1")?;
+        let ahead = self.prompts as u64 * (self.staleness + 1);
+        let too_many = format!("prompts × (staleness + 1) is {ahead}; the work buffer holds {MOST_GROUPS}");
+        require(ahead <= MOST_GROUPS as u64, "grpo.prompts, grpo.staleness", &too_many)?;
         require(positive(self.learning_rate), "grpo.learning_rate", "must be positive")?;
         require(positive(self.clip) && self.clip < 1.0, "grpo.clip", "must lie in (0, 1)")?;
         require(self.kl >= 0.0, "grpo.kl", "must be 0 or more")?;

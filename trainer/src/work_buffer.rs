@@ -181,6 +181,18 @@ impl WorkBuffer {
         self.workers.insert(worker, max_sequences);
     }
 
+    /// Moves the leases of a worker to another, which it has become.
+    pub fn rename_worker(&mut self, old: &WorkerId, new: &WorkerId) {
+        self.workers.remove(old);
+        for slot in self.entries.values_mut().flat_map(|e| &mut e.slots) {
+            if let Slot::Leased { worker, .. } = slot
+                && worker == old
+            {
+                worker.clone_from(new);
+            }
+        }
+    }
+
     /// Forgets a worker; what it had not delivered waits again. Returns those samples.
     pub fn remove_worker(&mut self, worker: &WorkerId) -> Vec<SampleKey> {
         self.workers.remove(worker);

@@ -61,17 +61,20 @@ impl KvCache {
         Tensor::zeros(shape, (self.kind, self.device))
     }
 
-    /// Makes room for `rows` sequences of up to `time` tokens; the first `used` rows keep their content.
-    pub(super) fn reserve(&mut self, rows: usize, time: usize, used: usize) {
+    /// Makes room for `rows` sequences of up to `time` tokens; the first `used` rows, which are no longer than that,
+    /// keep their content. Stays within `budget` bytes if `rows` × `time` does.
+    pub(super) fn reserve(&mut self, rows: usize, time: usize, used: usize, budget: usize) {
         let time = time.next_multiple_of(TIME_STEP);
         let fits = rows <= self.rows && time <= self.time;
-        let oversized = self.time > 2 * time && used == 0;
-        if fits && !oversized {
+        if fits && (used > 0 || self.time <= 2 * time) {
             return;
         }
-        // With a changed length the rows are counted anew, so that rows × time never exceeds what was asked for.
-        let rows = if time == self.time { rows.max(self.rows + ROW_STEP.min(self.rows)) } else { rows };
-        let time = if used == 0 { time } else { time.max(self.time) };
+        // A longer cache stays as long as its rows still fit: shrinking and growing again would copy it twice.
+        let longer = time.max(self.time);
+        let time = if used > 0 && self.bytes_for(rows, longer) <= budget { longer } else { time };
+        // A few rows more, so that growing is rare.
+        let spare = self.rows_within(budget, time).min(rows.next_multiple_of(ROW_STEP));
+        let rows = rows.max(spare);
         for layer in 0..self.layers.len() {
             let grow = |old: &Tensor| {
                 let new = self.block(rows, time);

@@ -245,7 +245,7 @@ impl Engine {
     /// Computes `prompts`, copies each one's keys and values to the rows that share it, and samples their first token.
     fn prefill(&mut self, first: usize, prompts: &[Vec<u32>], prompt_of: &[usize]) -> Vec<Finished> {
         let longest = self.running.iter().map(|r| r.capacity).max().unwrap_or(0);
-        self.cache.reserve(self.running.len(), longest, first);
+        self.cache.reserve(self.running.len(), longest, first, self.options.kv_budget_bytes);
         let packed = Packed::new(prompts, self.lm.device());
         self.prefilled_tokens += packed.len() as u64;
         let cache = &mut self.cache;

@@ -133,6 +133,31 @@ fn the_cache_stays_within_its_budget() {
 }
 
 #[test]
+fn many_short_sequences_after_a_long_one_stay_within_the_budget() {
+    let config = config(Family::Qwen3);
+    let budget = config.kv_bytes_per_token(4) * 64 * 4;
+    let options = EngineOptions { max_sequences: 100, kv_budget_bytes: budget, max_waiting: 100 };
+    let mut engine = Engine::new(lm(), vec![EOS], 1, options);
+    engine.submit(request(1, &[1; 90], &[0], sampling(4))).unwrap();
+    engine.submit(request(2, &[1, 2], &[0], sampling(60))).unwrap();
+    let mut finished = engine.step();
+    for id in 3..20 {
+        engine.submit(request(id, &[3, 4], &[0, 1], sampling(30))).unwrap();
+    }
+    let mut seen = 0;
+    while !engine.is_idle() {
+        finished.extend(engine.step());
+        seen = seen.max(engine.stats().running);
+        assert!(engine.stats().kv_bytes <= budget, "{} bytes of {budget}", engine.stats().kv_bytes);
+    }
+    assert_eq!((finished.len(), seen), (2 + 17 * 2, 4));
+    // The sequence that was there when the cache changed its shape is the one that it would have been alone.
+    let kept = finished.iter().find(|f| f.id == 2).unwrap();
+    let alone = uncached(engine.lm(), &[1, 2], &kept.tokens);
+    assert!(kept.logprobs.iter().zip(alone).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+#[test]
 fn new_weights_arrive_between_tokens() {
     let dir = tempfile::tempdir().unwrap();
     CausalLm::random(config(Family::Qwen3), 12, 0.3, Device::Cpu)

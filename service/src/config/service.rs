@@ -44,9 +44,12 @@ pub struct TrainerConfig {
     /// How often workers report.
     #[serde(rename = "heartbeat_s", with = "seconds")]
     pub heartbeat: Duration,
-    /// Deadline of one call to the reward service.
+    /// Deadline of one call to the reward service; an answer's score is due this long after the last score that came.
     #[serde(rename = "call_s", with = "seconds")]
     pub call: Duration,
+    /// A run waits this long for the next trace before it fails.
+    #[serde(rename = "trace_s", with = "seconds")]
+    pub trace: Duration,
     /// A run waits this long for a lost reward service before it fails.
     #[serde(rename = "reward_outage_s", with = "seconds")]
     pub reward_outage: Duration,
@@ -71,6 +74,11 @@ pub struct RewardConfig {
     pub device: Device,
     /// Critiques written at once.
     pub max_sequences: usize,
+    /// Bytes of the verifier's keys and values, at most.
+    pub kv_budget_bytes: usize,
+    /// From an answer's arrival to its score; then it is masked.
+    #[serde(rename = "score_s", with = "seconds")]
+    pub score: Duration,
     /// Deadline of a graceful stop.
     #[serde(rename = "drain_s", with = "seconds")]
     pub drain: Duration,
@@ -94,6 +102,8 @@ pub struct RolloutWorkerConfig {
     pub device: Device,
     /// Sequences decoded at once.
     pub max_sequences: usize,
+    /// Bytes of keys and values, at most.
+    pub kv_budget_bytes: usize,
     /// Deadline of one call to the trainer.
     #[serde(rename = "call_s", with = "seconds")]
     pub call: Duration,
@@ -155,6 +165,7 @@ impl Default for TrainerConfig {
             lease: Duration::from_secs(30),
             heartbeat: Duration::from_secs(2),
             call: Duration::from_secs(60),
+            trace: Duration::from_secs(1800),
             reward_outage: Duration::from_secs(300),
             drain: Duration::from_secs(10),
         }
@@ -170,6 +181,8 @@ impl Default for RewardConfig {
             threads: 1,
             device: Device::Cpu,
             max_sequences: 64,
+            kv_budget_bytes: 2 << 30,
+            score: Duration::from_secs(300),
             drain: Duration::from_secs(10),
         }
     }
@@ -185,6 +198,7 @@ impl Default for RolloutWorkerConfig {
             threads: 1,
             device: Device::Cpu,
             max_sequences: 256,
+            kv_budget_bytes: 2 << 30,
             call: Duration::from_secs(60),
             reconnect: Duration::from_secs(300),
             drain: Duration::from_secs(10),

@@ -12,7 +12,7 @@
 mod optimizer;
 mod schedule;
 
-pub use optimizer::{AdamW, CheckpointError, Optimizer};
+pub use optimizer::{AdamW, CheckpointError, FILE as OPTIMIZER_FILE, Optimizer};
 pub use schedule::Schedule;
 
 use sinternal_model::logprob::{chunk_rows, log_probs, target_log_probs};

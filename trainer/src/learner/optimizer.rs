@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor, no_grad};
 
-const FILE: &str = "optimizer.safetensors";
+/// Its file in a checkpoint.
+pub const FILE: &str = "optimizer.safetensors";
 
 /// Hyper-parameters that do not change during a stage.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -235,7 +235,7 @@ impl Driver {
                 stream.unsent.push_back(request.id.clone());
                 self.admit(request, stream.opened.elapsed()).map_err(Break::Fatal)
             }
-            Event::Response(Ok(Some(response))) => self.complete(response).await,
+            Event::Response(Ok(Some(response))) => self.complete(response, stream.opened.elapsed()).await,
             Event::Response(Ok(None)) => Err(Break::Lost("the stream ended".into())),
             Event::Response(Err(status)) => Err(self.judge(self.refusal(status))),
             Event::Due => self.expire(stream.opened.elapsed()).await,
@@ -258,7 +258,11 @@ impl Driver {
         Ok(())
     }
 
-    async fn complete(&mut self, response: pb::ScoreResponse) -> Result<(), Break> {
+    /// Takes an answer `open` after the opening of the stream. A service that answers is not stuck: the others get
+    /// their whole time from now on.
+    async fn complete(&mut self, response: pb::ScoreResponse, open: Duration) -> Result<(), Break> {
+        let due = open + self.client.options.request;
+        self.pending.values_mut().for_each(|p| p.due = p.due.max(due));
         let peer = || self.client.peer.clone();
         let result = ScoreResult::try_from(response)
             .map_err(|invalid| Break::Fatal(RewardError::Malformed { peer: peer(), invalid }))?;

@@ -2,7 +2,7 @@
 
 use crate::publish::PublishError;
 use crate::work_buffer::{BufferStats, OfferRefused};
-use sinternal_proto::{JobId, WorkerId};
+use sinternal_proto::{JobId, TaskId, WorkerId};
 use std::time::Duration;
 
 /// Why rollouts do not come.
@@ -21,7 +21,7 @@ pub enum RolloutError {
     /// Workers are there, but nothing came.
     #[error(
         "no trace came within {waited:?} from {workers} rollout workers at {address} ({} samples wait, {} are leased): \
-         read the workers' logs, or allow more time",
+         read the workers' logs, or allow more time with trainer.trace_s",
         stats.waiting, stats.leased
     )]
     Silent {
@@ -44,6 +44,14 @@ pub enum RolloutError {
         refused: OfferRefused,
         /// For how long.
         waited: Duration,
+    },
+    /// A worker says that a task can never be sampled.
+    #[error("task {task} cannot be sampled: {problem}")]
+    Rejected {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        problem: String,
     },
     /// Another job samples now.
     #[error("job {0} samples already; one job at a time")]

@@ -111,7 +111,7 @@ impl RolloutHub {
         self.inner.change(|state| match &state.session {
             Some(open) => Err(RolloutError::Busy(open.job.clone())),
             None => {
-                state.session = Some(Open { job: job.clone(), traces: VecDeque::new() });
+                state.session = Some(Open { job: job.clone(), traces: VecDeque::new(), rejected: None });
                 Ok(RolloutSession { inner: self.inner.clone(), job })
             }
         })
@@ -145,10 +145,15 @@ impl RolloutHub {
         self.inner.change(|state| state.workers.dismiss());
     }
 
-    pub(super) fn register(&self, name: &str, max_sequences: u32) -> WorkerId {
+    /// A new worker, or one that comes back: then it keeps the leases of `previous`, its last id.
+    pub(super) fn register(&self, name: &str, max_sequences: u32, previous: Option<&WorkerId>) -> WorkerId {
         let id = self.inner.change(|state| {
             let id = state.workers.add(name, Instant::now().into_std());
             state.buffer.add_worker(id.clone(), max_sequences);
+            if let Some(previous) = previous.filter(|id| state.workers.knows(id)) {
+                state.buffer.rename_worker(previous, &id);
+                state.workers.remove(previous);
+            }
             metrics::gauge!(WORKERS).set(state.workers.len() as f64);
             id
         });
@@ -188,6 +193,24 @@ impl RolloutHub {
         self.inner.change(|state| {
             state.seen(worker)?;
             Ok(state.deliver(trace))
+        })
+    }
+
+    /// A worker cannot sample a task, and no other could: the job is told when it reads or offers next.
+    pub(super) fn reject(
+        &self,
+        worker: &WorkerId,
+        job: &JobId,
+        task: TaskId,
+        problem: String,
+    ) -> Result<(), UnknownWorker> {
+        self.inner.change(|state| {
+            state.seen(worker)?;
+            tracing::warn!(%worker, %job, %task, problem, "a task cannot be sampled");
+            if let Some(open) = state.session.as_mut().filter(|open| &open.job == job) {
+                open.rejected = Some((task, problem));
+            }
+            Ok(())
         })
     }
 

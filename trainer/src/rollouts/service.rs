@@ -5,7 +5,7 @@ use super::hub::RolloutHub;
 use crate::publish::{BlobReader, PublishError};
 use sinternal_proto::error::Invalid;
 use sinternal_proto::pb::{self, rollout_service_server};
-use sinternal_proto::{ServiceError, Sha256, TaskId, Trace, TraceOutcome, WorkerId};
+use sinternal_proto::{JobId, ServiceError, Sha256, TaskId, Trace, TraceOutcome, WorkerId};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 /// Acknowledgements or chunks that wait for a slow reader.
 const BACKLOG: usize = 4;
 const LONGEST_NAME: usize = 64;
+const LONGEST_PROBLEM: usize = 1000;
 const MOST_SEQUENCES: u32 = 65_536;
 
 /// The service.
@@ -54,7 +55,8 @@ impl rollout_service_server::RolloutService for RolloutService {
     ) -> Result<Response<pb::RegisterResponse>, Status> {
         let request = request.into_inner();
         check_introduction(&request)?;
-        let id = self.hub.register(&request.worker_name, request.max_sequences);
+        let previous = Some(WorkerId(request.previous_worker_id)).filter(|id| !id.0.is_empty());
+        let id = self.hub.register(&request.worker_name, request.max_sequences, previous.as_ref());
         let options = self.hub.options();
         Ok(Response::new(pb::RegisterResponse {
             worker_id: id.0,
@@ -82,6 +84,18 @@ impl rollout_service_server::RolloutService for RolloutService {
         let (tx, rx) = mpsc::channel(BACKLOG);
         tokio::spawn(acknowledge(self.hub.clone(), request.into_inner(), tx));
         Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn reject_task(
+        &self,
+        request: Request<pb::RejectTaskRequest>,
+    ) -> Result<Response<pb::RejectTaskResponse>, Status> {
+        let request = request.into_inner();
+        let (worker, job) = (WorkerId(request.worker_id), JobId(request.job_id));
+        let problem: String =
+            request.problem.chars().filter(|c| !c.is_control()).take(LONGEST_PROBLEM).collect();
+        self.hub.reject(&worker, &job, TaskId(request.task_id), problem)?;
+        Ok(Response::new(pb::RejectTaskResponse {}))
     }
 
     async fn heartbeat(

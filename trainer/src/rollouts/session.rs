@@ -30,6 +30,9 @@ impl RolloutSession {
             let Err(refused) = self.inner.change_if(|state| state.buffer.offer(group)) else {
                 return Ok(());
             };
+            if let Some(rejected) = self.inner.lock().rejection() {
+                return Err(rejected);
+            }
             let full = matches!(refused, OfferRefused::Full { .. });
             if !full || timeout_at(start + patience, changed.changed()).await.is_err() {
                 return Err(RolloutError::Refused { refused, waited: start.elapsed() });
@@ -48,6 +51,9 @@ impl RolloutSession {
             changed.mark_unchanged();
             if let Ok(trace) = self.inner.change_if(|state| state.pop().ok_or(())) {
                 return Ok(trace);
+            }
+            if let Some(rejected) = self.inner.lock().rejection() {
+                return Err(rejected);
             }
             if timeout_at(start + deadline, changed.changed()).await.is_err() {
                 return Err(self.inner.diagnose(&self.job, start.elapsed()));

@@ -1,9 +1,9 @@
 //! What the hub knows, and how it decides about a worker's words.
 
-use super::error::UnknownWorker;
+use super::error::{RolloutError, UnknownWorker};
 use super::workers::Workers;
 use crate::work_buffer::{Delivery, Idle, SampleKey, WorkBuffer};
-use sinternal_proto::{JobId, Policy, RolloutTask, Trace, TraceOutcome, WorkerId};
+use sinternal_proto::{JobId, Policy, RolloutTask, TaskId, Trace, TraceOutcome, WorkerId};
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(super) struct State {
 pub(super) struct Open {
     pub(super) job: JobId,
     pub(super) traces: VecDeque<Trace>,
+    /// A task that cannot be sampled, and why.
+    pub(super) rejected: Option<(TaskId, String)>,
 }
 
 impl State {
@@ -76,6 +78,12 @@ impl State {
                 TraceOutcome::Rejected(format!("trace.segments: older than policy {min_version}"))
             }
         }
+    }
+
+    /// What a worker said against the session's work.
+    pub(super) fn rejection(&self) -> Option<RolloutError> {
+        let (task, problem) = self.session.as_ref()?.rejected.clone()?;
+        Some(RolloutError::Rejected { task, problem })
     }
 
     pub(super) fn pop(&mut self) -> Option<Trace> {

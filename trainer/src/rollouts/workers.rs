@@ -26,6 +26,11 @@ impl Workers {
         id
     }
 
+    /// Forgets a worker that has come back under another id.
+    pub(super) fn remove(&mut self, id: &WorkerId) {
+        self.last_seen.remove(id);
+    }
+
     /// A sign of life. False where the worker is not known.
     pub(super) fn seen(&mut self, id: &WorkerId, now: Instant) -> bool {
         self.last_seen.get_mut(id).map(|seen| *seen = now).is_some()

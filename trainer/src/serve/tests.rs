@@ -101,7 +101,8 @@ fn submission(key: &str) -> pb::SubmitJobRequest {
 /// Samples whatever there is until its job's groups are done.
 async fn work(addresses: Addresses) {
     let mut client = soon(RolloutServiceClient::connect(format!("http://{}", addresses.grpc))).await.unwrap();
-    let register = pb::RegisterRequest { worker_name: "w".into(), max_sequences: 4 };
+    let register =
+        pb::RegisterRequest { worker_name: "w".into(), max_sequences: 4, previous_worker_id: String::new() };
     let worker_id = soon(client.register(register)).await.unwrap().into_inner().worker_id;
     let mut delivered = 0;
     while delivered < 6 {

@@ -4,6 +4,7 @@ use crate::spec::{DataSpec, EvalSpec, GrpoSpec, JobSpec};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use sinternal_model::{ChatTurn, ModelFolder};
 use sinternal_proto::{Prompt, PromptKind};
 use sinternal_world::Specification;
 use sinternal_world::splits::{Counts, Sizes, splits};
@@ -70,6 +71,26 @@ impl JobData {
                 Ok(Self { grpo: read_lines(path, |_, line| mathematics(line))?, ..Self::default() })
             }
         }
+    }
+
+    /// Renders the longest prompt as the model will see it.
+    ///
+    /// # Errors
+    /// No chat template, or one that fails; a prompt that leaves no room in the context. Names the prompt.
+    pub fn check(&self, folder: &ModelFolder) -> Result<(), String> {
+        let all = [&self.collect, &self.grpo, &self.verifier, &self.eval_id, &self.eval_ood];
+        let length = |p: &&Prompt| p.spec.len() + p.request.len();
+        let Some(longest) = all.into_iter().flatten().max_by_key(length) else { return Ok(()) };
+        let messages = longest.messages();
+        let turns: Vec<ChatTurn<'_>> =
+            messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
+        let named = |e: String| format!("prompt {}: {e}", longest.id);
+        let tokens = folder.tokenizer.encode_chat(&turns, true).map_err(|e| named(e.to_string()))?.len();
+        let context = folder.config.max_positions;
+        if tokens < context {
+            return Ok(());
+        }
+        Err(named(format!("has {tokens} tokens; the model's context holds {context}")))
     }
 
     /// The prompts of GRPO's `step`, counted from 0: each kind's share, from a shuffle that is new in every pass

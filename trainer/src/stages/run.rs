@@ -52,8 +52,8 @@ impl Pipeline {
 impl Runner for Pipeline {
     fn check(&self, toml: &str, base_dir: &Path) -> Result<JobSummary, String> {
         let spec = JobSpec::parse(toml, "job file", base_dir)?;
-        ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
-        JobData::load(&spec).map_err(|e| e.to_string())?;
+        let folder = ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
+        JobData::load(&spec).map_err(|e| e.to_string())?.check(&folder)?;
         Ok(JobSummary { name: spec.name, steps: spec.grpo.map_or(0, |g| g.steps) })
     }
 
@@ -89,6 +89,7 @@ impl Run {
         let data = JobData::load(&spec)?;
         let folder = Arc::new(ModelFolder::open(&spec.model)?);
         let learner = spawn_learner(&folder, pipeline.options.device, spec.sampling.temperature).await?;
+        pipeline.reward.forget_verifier();
         let session = pipeline.hub.open(ctx.id.clone())?;
         Ok(Self {
             ctx,
@@ -121,8 +122,6 @@ impl Run {
             if self.spec.eval.is_some() {
                 results.arms.push(self.sample_arm("sinternal").await?);
             }
-        } else if self.spec.collect.is_some() {
-            self.collect().await?;
         }
         if self.spec.verifier.is_some() {
             results.gate = Some(self.pass_gate(&answers).await?);
@@ -208,7 +207,10 @@ impl Run {
             sampling,
             min_version,
         };
-        Ok(self.session.offer(group).await?)
+        tokio::select! {
+            () = self.ctx.cancel.cancelled() => Err(StageError::Cancelled),
+            offered = self.session.offer(group) => Ok(offered?),
+        }
     }
 
     pub(super) async fn next_trace(&self) -> Result<Trace, StageError> {

@@ -4,17 +4,18 @@ use super::StageError;
 use super::gate::{Verdicts, decide};
 use super::measure::Finding;
 use super::run::Run;
+use crate::checkpoint;
 use crate::spec::HelpSpec;
 use sinternal_eval::{Gate, GateOutcome};
 use sinternal_model::{Kind, ModelError};
-use sinternal_proto::{
-    FinishReason, HelpGrader, ModelManifest, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256,
-};
+use sinternal_proto::{FinishReason, HelpGrader, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 const STREAM: u64 = 2;
+/// How the reward service masks an answer whose critique never reached its judgment.
+const INVALID_CRITIQUE: &str = "invalid critique";
 
 /// A held-out answer with its label, from the oracle.
 #[derive(Debug, Clone)]
@@ -113,7 +114,7 @@ impl Run {
     }
 
     pub(super) async fn load_verifier(&self, dir: &Path) -> Result<Sha256, StageError> {
-        let manifest = ModelManifest::of_folder(dir).map_err(crate::checkpoint::SaveError::from)?;
+        let manifest = checkpoint::model_files(dir)?;
         self.reward.load_verifier(&manifest, dir).await?;
         Ok(manifest.hash)
     }
@@ -129,7 +130,14 @@ impl Run {
         for (answer, result) in answers.iter().zip(results) {
             let verdict = match result.outcome {
                 ScoreOutcome::Scored { verdict, .. } => verdict,
-                ScoreOutcome::Masked { .. } => None,
+                ScoreOutcome::Masked { reason } if reason == INVALID_CRITIQUE => None,
+                // The service's trouble says nothing about the verifier.
+                ScoreOutcome::Masked { reason } => {
+                    return Err(StageError::Gate(format!(
+                        "the verifier could not be measured: an answer was masked ({reason}); read the reward \
+                         service's log, or allow more time with reward.score_s and trainer.call_s"
+                    )));
+                }
             };
             verdicts.add(answer.broken, verdict);
         }

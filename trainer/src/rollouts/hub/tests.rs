@@ -18,7 +18,7 @@ fn samples(tasks: &[RolloutTask]) -> Vec<(u64, Vec<u32>)> {
 async fn groups_go_out_and_traces_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), 4, LEASE);
-    let worker = hub.register("w", 8);
+    let worker = hub.register("w", 8, None);
     let session = hub.open(job()).unwrap();
     session.offer(group(1, 2, 0)).await.unwrap();
     // No policy, no work.
@@ -44,7 +44,7 @@ async fn a_lost_workers_missing_samples_go_to_another() {
     hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
     let session = hub.open(job()).unwrap();
     session.offer(group(1, 4, 0)).await.unwrap();
-    let (lost, other) = (hub.register("lost", 4), hub.register("other", 4));
+    let (lost, other) = (hub.register("lost", 4, None), hub.register("other", 4, None));
     assert_eq!(samples(&hub.lease(&lost, 4, NOW).await.unwrap().tasks), [(1, vec![0, 1, 2, 3])]);
     hub.deliver(&lost, trace(1, 2, &[0])).unwrap();
     let start = Instant::now();
@@ -70,7 +70,7 @@ async fn heartbeats_keep_leases() {
     hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
     let session = hub.open(job()).unwrap();
     session.offer(group(1, 1, 0)).await.unwrap();
-    let worker = hub.register("w", 4);
+    let worker = hub.register("w", 4, None);
     hub.lease(&worker, 4, NOW).await.unwrap();
     for _ in 0..5 {
         sleep(seconds(6)).await;
@@ -95,12 +95,12 @@ async fn a_missing_worker_is_named_with_the_way_out() {
         error,
         "no rollout worker is connected to 127.0.0.1:7500; start one with `sinternal rollout-worker` (waited 3s)"
     );
-    hub.register("w", 4);
+    hub.register("w", 4, None);
     let error = session.next(seconds(3)).await.unwrap_err().to_string();
     assert_eq!(
         error,
         "no trace came within 3s from 1 rollout workers at 127.0.0.1:7500 (2 samples wait, 0 are leased): \
-         read the workers' logs, or allow more time"
+         read the workers' logs, or allow more time with trainer.trace_s"
     );
 }
 
@@ -108,7 +108,7 @@ async fn a_missing_worker_is_named_with_the_way_out() {
 async fn traces_of_wrong_policies_and_jobs_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), 4, LEASE);
-    let worker = hub.register("w", 4);
+    let worker = hub.register("w", 4, None);
     assert_eq!(hub.deliver(&worker, trace(1, 0, &[0])).unwrap(), TraceOutcome::Unknown);
     let session = hub.open(job()).unwrap();
     session.offer(group(1, 1, 3)).await.unwrap();
@@ -130,7 +130,7 @@ async fn long_polls_end_with_work_or_at_their_bound() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), 4, LEASE);
     hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
-    let (worker, session) = (hub.register("w", 4), hub.open(job()).unwrap());
+    let (worker, session) = (hub.register("w", 4, None), hub.open(job()).unwrap());
     let start = Instant::now();
     assert_eq!(hub.lease(&worker, 4, seconds(2)).await.unwrap().tasks, []);
     assert_eq!(start.elapsed(), seconds(2));
@@ -153,7 +153,7 @@ async fn a_dropped_session_cancels_its_work() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), 4, LEASE);
     hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
-    let (worker, session) = (hub.register("w", 4), hub.open(job()).unwrap());
+    let (worker, session) = (hub.register("w", 4, None), hub.open(job()).unwrap());
     let busy = hub.open(JobId("k".into())).unwrap_err().to_string();
     assert_eq!(busy, "job j samples already; one job at a time");
     session.offer(group(1, 1, 0)).await.unwrap();
@@ -175,7 +175,7 @@ async fn offers_wait_for_room() {
     let error = session.offer(group(2, 1, 0)).await.unwrap_err().to_string();
     assert_eq!(error, "the work buffer is full (1 groups) (waited 20s)");
     assert_eq!(start.elapsed(), seconds(20));
-    let worker = hub.register("w", 1);
+    let worker = hub.register("w", 1, None);
     hub.deliver(&worker, trace(1, 0, &[0])).unwrap();
     let (offered, read) = tokio::join!(session.offer(group(2, 1, 0)), session.next(seconds(1)));
     offered.unwrap();
@@ -187,7 +187,7 @@ async fn more_groups_than_fit_are_sampled_in_one_go() {
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), 2, LEASE);
     hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
-    let (worker, session) = (hub.register("w", 4), hub.open(job()).unwrap());
+    let (worker, session) = (hub.register("w", 4, None), hub.open(job()).unwrap());
     let mut texts = Vec::new();
     let sampled =
         session.sample((0..5).map(|t| group(t, 2, 0)).collect(), seconds(9), |t| texts.push(t.text));
@@ -206,4 +206,38 @@ async fn more_groups_than_fit_are_sampled_in_one_go() {
     }
     texts.sort();
     assert_eq!(texts, ["0/0", "0/1", "1/0", "1/1", "2/0", "2/1", "3/0", "3/1", "4/0", "4/1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_comes_back_keeps_its_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), 4, LEASE);
+    hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
+    let session = hub.open(job()).unwrap();
+    session.offer(group(1, 2, 0)).await.unwrap();
+    let before = hub.register("w", 2, None);
+    assert_eq!(samples(&hub.lease(&before, 2, NOW).await.unwrap().tasks), [(1, vec![0, 1])]);
+    let after = hub.register("w", 2, Some(&before));
+    assert_eq!((hub.workers(), hub.knows(&before)), (1, false));
+    assert_eq!(hub.heartbeat(&after, &[TaskId(1)]).unwrap().cancelled, []);
+    assert_eq!(hub.deliver(&after, trace(1, 0, &[0])).unwrap(), TraceOutcome::Accepted);
+    // A name that nobody has is no claim to anything.
+    let other = hub.register("o", 2, Some(&WorkerId("stranger".into())));
+    assert_eq!(hub.heartbeat(&other, &[TaskId(1)]).unwrap().cancelled, [TaskId(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_cannot_be_sampled_fails_its_job_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), 4, LEASE);
+    hub.publish(PolicyVersion(0), &model(dir.path(), b"w0")).await.unwrap();
+    let session = hub.open(job()).unwrap();
+    session.offer(group(1, 2, 0)).await.unwrap();
+    let worker = hub.register("w", 2, None);
+    hub.reject(&worker, &JobId("another".into()), TaskId(1), "too long".into()).unwrap();
+    assert!(matches!(session.next(seconds(1)).await, Err(RolloutError::Silent { .. })));
+    hub.reject(&worker, &job(), TaskId(1), "too long".into()).unwrap();
+    let told = "task 1 cannot be sampled: too long";
+    assert_eq!(session.next(seconds(1)).await.unwrap_err().to_string(), told);
+    assert_eq!(session.offer(group(1, 2, 0)).await.unwrap_err().to_string(), told);
 }

@@ -32,7 +32,8 @@ async fn serve(dir: &Path) -> (RolloutHub, Client) {
 }
 
 async fn register(client: &mut Client, name: &str) -> String {
-    let request = pb::RegisterRequest { worker_name: name.into(), max_sequences: 8 };
+    let request =
+        pb::RegisterRequest { worker_name: name.into(), max_sequences: 8, previous_worker_id: String::new() };
     let answer = soon(client.register(request)).await.unwrap().into_inner();
     assert_eq!((answer.lease_ms, answer.heartbeat_interval_ms), (2000, 200));
     answer.worker_id
@@ -128,7 +129,11 @@ async fn a_stranger_is_told_to_register() {
     for (worker_name, max_sequences, field) in
         [("a b", 1, "worker_name"), ("", 1, "worker_name"), ("w", 0, "max_seq")]
     {
-        let request = pb::RegisterRequest { worker_name: worker_name.into(), max_sequences };
+        let request = pb::RegisterRequest {
+            worker_name: worker_name.into(),
+            max_sequences,
+            previous_worker_id: String::new(),
+        };
         let status = soon(client.register(request)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(field), "{status}");
