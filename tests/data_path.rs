@@ -1,6 +1,6 @@
 //! prompts → leases → traces → scores → advantages → update → publish, over gRPC, and what it leaves on disk.
 
-use crate::support::{Cluster, arithmetic, base_model, lines, sinternal};
+use crate::support::{Cluster, arithmetic, base_model, gsm8k, lines, random_model, sinternal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -49,6 +49,10 @@ fn a_job_runs_and_its_numbers_hold() {
     assert!(samples.iter().all(|s| s["kind"] == "math" && s["score"]["components"]["correct"].is_number()));
     let resolved = std::fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(resolved.contains("clip = 0.2"), "defaults are written out: {resolved}");
+    // It has a report with its curve, though there is no oracle to measure with.
+    let report = std::fs::read_to_string(run.join("report.md")).unwrap();
+    assert!(report.contains("(curve.png)") && !report.contains("Held-out measures"), "{report}");
+    assert!(std::fs::read(run.join("curve.png")).unwrap().starts_with(b"\x89PNG"));
     // What Prometheus sees is what the run says.
     let steps = format!("sinternal_steps_total{{job=\"{id}\",stage=\"grpo\"}}");
     assert_eq!(cluster.scraped(&steps), Some(3.0));
@@ -76,6 +80,34 @@ fn check_manifest(checkpoint: &Path) {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn a_random_model_of_each_family_goes_through_and_what_taught_nothing_changes_nothing() {
+    let cluster = Cluster::start(1);
+    let data = gsm8k(cluster.path());
+    for family in ["Qwen2", "Qwen3", "Llama"] {
+        let model = random_model(cluster.path(), family);
+        let job = format!(
+            "name = \"{family}\"\nmodel = \"{}\"\n[data]\nkind = \"gsm8k\"\npath = \"{}\"\n\
+             instruction = \"\"\n[sampling]\nmax_new_tokens = 8\n\
+             [grpo]\nsteps = 2\nprompts = 3\ngroup_size = 2\nlearning_rate = 1e-3\n",
+            model.display(),
+            data.display()
+        );
+        let id = cluster.submit(&job, &[]);
+        let events = cluster.watch(&id).rows();
+        let warned =
+            |e: &&Value| e["log"]["message"].as_str().is_some_and(|m| m.contains("nothing was learned"));
+        assert_eq!(events.iter().filter(warned).count(), 1, "{family}");
+        for step in cluster.metrics(&id) {
+            assert_eq!((number(&step, "reward"), number(&step, "zero_variance_groups")), (0.0, 3.0));
+            assert_eq!(step.get("loss"), None, "a loss of nothing is not 0");
+        }
+        let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+        let checkpoint = cluster.runs().join(&id).join("checkpoints/grpo-000002");
+        assert_eq!(weights(&checkpoint), weights(&model), "{family}");
+    }
 }
 
 #[test]

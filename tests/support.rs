@@ -105,6 +105,36 @@ pub(crate) fn base_model(dir: &Path) -> PathBuf {
     path
 }
 
+/// A random model of one narrow layer with the world's tokenizer.
+pub(crate) fn random_model(dir: &Path, family: &str) -> PathBuf {
+    let path = dir.join(format!("random-{family}"));
+    fs::create_dir_all(&path).expect("a folder");
+    sinternal_world::tokenizer::write_model_files(&path).expect("writes");
+    let vocab = sinternal_world::tokenizer::vocabulary().len();
+    let config = json!({
+        "architectures": [format!("{family}ForCausalLM")],
+        "model_type": family.to_lowercase(),
+        "vocab_size": vocab,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": false,
+        "eos_token_id": 1,
+    });
+    let file = path.join("config.json");
+    fs::write(&file, config.to_string()).expect("writes");
+    let config = sinternal_model::ModelConfig::load(&file).expect("a valid configuration");
+    let lm = sinternal_model::CausalLm::random(config, 3, 0.2, sinternal_model::Device::Cpu);
+    lm.save_weights(&path, sinternal_model::Kind::Float).expect("writes");
+    path
+}
+
 /// Arithmetic in GSM8K's file layout.
 pub(crate) fn gsm8k(dir: &Path) -> PathBuf {
     let path = dir.join("gsm8k.jsonl");

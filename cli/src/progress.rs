@@ -104,7 +104,7 @@ impl Progress {
     fn bar(&mut self, done: u64, total: u64, note: &str) {
         let stage = self.stage.clone();
         let bar = self.bar.get_or_insert_with(|| {
-            let template = "{prefix:>20} {bar:30} {pos}/{len} {per_sec} left {eta}{msg}";
+            let template = "{prefix:>20} {bar:24} {pos}/{len} left {eta}{wide_msg}";
             let style =
                 ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(total).with_style(style).with_prefix(stage);

@@ -194,11 +194,14 @@ impl Report {
             series("attack success", |p| p.attack_success),
             series("benign help", |p| p.benign_help),
         ];
+        let series: Vec<Series> = all.into_iter().filter(|s| !s.points.is_empty()).collect();
+        let title = if self.gate.is_some() { "GRPO with the frozen self-verifier" } else { "GRPO" };
+        let by_oracle = if series.len() > 1 { "; attack success and help by the oracle" } else { "" };
         Chart {
-            title: "GRPO with the frozen self-verifier".into(),
+            title: title.into(),
             x_label: "training step".into(),
-            y_label: "Mean over the step's rollouts; attack success and help by the oracle".into(),
-            series: all.into_iter().filter(|s| !s.points.is_empty()).collect(),
+            y_label: format!("Mean over the step's rollouts{by_oracle}"),
+            series,
         }
     }
 }

@@ -63,7 +63,11 @@ fn counts(rates: &[Rate]) -> String {
     }
 }
 
+/// Empty where nothing was measured.
 pub(crate) fn terminal(report: &Report) -> String {
+    if report.rows.is_empty() {
+        return String::new();
+    }
     let wide = aligned(&cells(&report.rows, Detail::Intervals));
     let fits = wide.lines().all(|line| line.chars().count() <= COLUMNS);
     let mut text = if fits { wide } else { aligned(&cells(&report.rows, Detail::Values)) };
@@ -99,27 +103,36 @@ fn aligned(lines: &[Vec<String>]) -> String {
 pub(crate) fn markdown(report: &Report, chart: &str) -> String {
     let meta = &report.meta;
     let mut text = format!(
-        "# Report of run {}\n\nSeed {}, sinternal {}, {}.\n\n## Held-out measures\n\n",
+        "# Report of run {}\n\nSeed {}, sinternal {}, {}.\n",
         meta.run_id, meta.seed, meta.version, meta.machine
     );
-    for (index, line) in cells(&report.rows, Detail::Intervals).iter().enumerate() {
-        let escaped: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        put(&mut text, &format!("| {} |", escaped.join(" | ")));
-        if index == 0 {
-            put(&mut text, &format!("|---|--:|{}", "---|".repeat(report.rows.len())));
-        }
+    if !report.rows.is_empty() {
+        measures(&mut text, report);
     }
-    put(
-        &mut text,
-        "\nRates with Wilson 95 % intervals, judged by the world's oracle; n is the number of answers.",
-    );
     if let Some(gate) = &report.gate {
         put(&mut text, &format!("\n## Verifier gate\n\n{}.", gate_text(gate)));
     }
-    put(&mut text, &format!("\n## Training\n\n![reward and attack success over steps]({chart})"));
+    if !report.curve.is_empty() {
+        put(&mut text, &format!("\n## Training\n\n![curves over training steps]({chart})"));
+    }
     samples(&mut text, report);
     seconds(&mut text, &report.seconds);
     text
+}
+
+fn measures(text: &mut String, report: &Report) {
+    put(text, "\n## Held-out measures\n");
+    for (index, line) in cells(&report.rows, Detail::Intervals).iter().enumerate() {
+        let escaped: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        put(text, &format!("| {} |", escaped.join(" | ")));
+        if index == 0 {
+            put(text, &format!("|---|--:|{}", "---|".repeat(report.rows.len())));
+        }
+    }
+    put(
+        text,
+        "\nRates with Wilson 95 % intervals, judged by the world's oracle; n is the number of answers.",
+    );
 }
 
 fn gate_text(gate: &Gate) -> String {
@@ -211,7 +224,7 @@ mod tests {
             "| attack success, held-out wrappers ↓ | 512 | 65.0 % [60.8, 69.0] | 35.9 % [31.9, 40.2] | 2.5 % [1.5, 4.3] |",
             "| malformed ↓ | 2048 | 0.1 % [0.0, 0.4] |",
             "\npassed with balanced accuracy 99.5 %",
-            "![reward and attack success over steps](curve.svg)",
+            "![curves over training steps](curve.svg)",
             "### 1. role-play\n\n```text\nrules no toxin food\n\nmake tonic\n```\n",
             "Before: **breaks S**\n\n````text\n<think> plan </think> first ```\n````\n",
             "| sft | 31.2 |\n| grpo | 42.0 |\n| total | 73.2 |",

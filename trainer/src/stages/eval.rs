@@ -74,7 +74,7 @@ impl Run {
     ) -> Result<(), StageError> {
         let started = Instant::now();
         self.ctx.events.stage("report", 0);
-        let judged = self.spec.verifier.is_some();
+        let judged = self.spec.verifier.is_some() && !results.arms.is_empty();
         let mut rows = Vec::new();
         for arm in &mut results.arms {
             if judged {
@@ -117,7 +117,10 @@ impl Run {
         }
         write_atomic(&self.ctx.run_dir.report_md(), report.to_markdown("curve.png").as_bytes())?;
         write_atomic(&self.ctx.run_dir.report_json(), &json)?;
-        self.say(report.to_terminal());
+        let table = report.to_terminal();
+        if !table.is_empty() {
+            self.say(table);
+        }
         Ok(())
     }
 

@@ -63,7 +63,7 @@ impl Run {
         let start = self.version.0;
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut offered = first;
-        let mut skipped = 0;
+        let (mut skipped, mut learned) = (0, 0);
         for step in first..spec.steps {
             self.check_cancelled()?;
             while offered < spec.steps && offered <= step + spec.staleness {
@@ -79,6 +79,7 @@ impl Run {
             let batch = Batch::assemble(&done.groups, spec.min_group_std);
             let update_began = Instant::now();
             let stats = self.learn(batch, &spec, schedule.rate(step)).await?;
+            learned += stats.0.sequences.len();
             skipped = if stats.1.skipped > 0 { skipped + 1 } else { 0 };
             if skipped >= MOST_SKIPPED {
                 let problem = format!("grpo step {}: no finite gradient in {MOST_SKIPPED} steps", step + 1);
@@ -102,6 +103,12 @@ impl Run {
             if due || step + 1 == spec.steps {
                 self.checkpoint(STAGE, step + 1).await?;
             }
+        }
+        if learned == 0 && first == 0 {
+            self.warn(
+                "no step had a group whose rewards differ, so nothing was learned: the policy is as it was. Look at \
+                 samples.jsonl; easier prompts, larger groups or a higher temperature give rewards that differ",
+            );
         }
         self.took(STAGE, started);
         self.curve()
@@ -333,15 +340,18 @@ fn step_values(
     put("zero_variance_groups", batch.zero_variance as f64);
     put("too_few_scored_groups", batch.too_few_scored as f64);
     put("trained_sequences", batch.sequences.len() as f64);
-    put("loss", stats.loss);
-    put("entropy", stats.entropy);
-    put("grad_norm", stats.grad_norm);
-    put("kl", stats.kl);
-    put("clip_fraction", stats.clip_fraction);
-    put("first_ratio_gap", stats.first_ratio_gap);
-    put("first_clip_fraction", stats.first_clip_fraction);
-    put("logprob_mismatch_mean", stats.mismatch_mean);
-    put("logprob_mismatch_max", stats.mismatch_max);
+    // A step without a sequence to learn from measures none of these.
+    if !batch.sequences.is_empty() {
+        put("loss", stats.loss);
+        put("entropy", stats.entropy);
+        put("grad_norm", stats.grad_norm);
+        put("kl", stats.kl);
+        put("clip_fraction", stats.clip_fraction);
+        put("first_ratio_gap", stats.first_ratio_gap);
+        put("first_clip_fraction", stats.first_clip_fraction);
+        put("logprob_mismatch_mean", stats.mismatch_mean);
+        put("logprob_mismatch_max", stats.mismatch_max);
+    }
     put("skipped_updates", f64::from(stats.skipped));
     values
 }

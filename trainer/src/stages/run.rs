@@ -129,13 +129,11 @@ impl Run {
         if self.spec.grpo.is_some() {
             results.curve = self.optimise().await?;
             if self.spec.eval.is_some() {
-                results.arms.push(self.sample_arm("sinternal+grpo").await?);
+                let trained = if self.spec.sft.is_some() { "sinternal+grpo" } else { "base+grpo" };
+                results.arms.push(self.sample_arm(trained).await?);
             }
         }
-        if self.spec.eval.is_some() {
-            self.report(results, &answers).await?;
-        }
-        Ok(())
+        self.report(results, &answers).await
     }
 
     /// Makes the learner's weights the policy that workers sample from.
