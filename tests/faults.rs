@@ -16,6 +16,7 @@ fn a_killed_worker_only_slows_the_run() {
     let id = cluster.submit(&arithmetic_job(cluster.path(), 6, 0), &[]);
     cluster.wait_for_step(&id, 1);
     cluster.kill("worker-1");
+    assert!(steps(&cluster, &id).len() < 6, "the job was over before the kill");
     cluster.watch(&id).ok();
     assert_eq!(steps(&cluster, &id), [1, 2, 3, 4, 5, 6]);
     // Every sample of every step was used once, whoever drew it.
@@ -49,6 +50,7 @@ fn a_reward_service_that_is_killed_and_started_again_is_bridged() {
     let id = cluster.submit(&job, &["--unsafe-skip-verifier-gate"]);
     cluster.wait_for_step(&id, 1);
     cluster.kill("reward");
+    assert!(steps(&cluster, &id).len() < 4, "the job was over before the kill");
     std::thread::sleep(std::time::Duration::from_millis(500));
     cluster.start_reward();
     cluster.watch(&id).ok();
@@ -95,7 +97,7 @@ fn timeless(step: &Value) -> Value {
 }
 
 fn checkpoint_files(run: &Path) -> Vec<(String, Vec<u8>)> {
-    let dir = run.join("checkpoints/grpo-000006");
+    let dir = run.join("checkpoints/grpo-000008");
     let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(&dir)
         .unwrap()
         .flatten()
@@ -108,15 +110,17 @@ fn checkpoint_files(run: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn a_killed_trainer_resumes_bit_for_bit() {
     let mut cluster = Cluster::start(1);
-    let job = arithmetic_job(cluster.path(), 6, 0);
+    let job = arithmetic_job(cluster.path(), 8, 0);
     let whole = cluster.submit(&job, &[]);
     cluster.watch(&whole).ok();
     let broken = cluster.submit(&job, &[]);
     cluster.wait_for_step(&broken, 4);
     cluster.kill("trainer");
+    assert!(steps(&cluster, &broken).len() < 8, "the job was over before the kill");
     cluster.start_trainer();
     cluster.watch(&broken).ok();
-    assert_eq!(steps(&cluster, &broken), [1, 2, 3, 4, 5, 6], "each step is recorded once");
+    assert!(cluster.log("trainer").contains("resumes from"), "it went on from a checkpoint");
+    assert_eq!(steps(&cluster, &broken), [1, 2, 3, 4, 5, 6, 7, 8], "each step is recorded once");
     let of = |id: &str| cluster.metrics(id).iter().map(timeless).collect::<Vec<_>>();
     for (a, b) in of(&whole).iter().zip(&of(&broken)) {
         for (key, value) in a.as_object().unwrap() {

@@ -1,6 +1,7 @@
 //! Ctrl-C at any moment leaves no process and no half-written checkpoint.
 
-use crate::support::{binary, ended, signal};
+use crate::data_path::arithmetic_job;
+use crate::support::{alone, binary, ended, signal, until};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -26,21 +27,48 @@ fn below(dir: &Path) -> Vec<String> {
     out
 }
 
+/// When the signal is sent.
+#[derive(Debug)]
+enum Moment {
+    After(Duration),
+    /// As soon as the run has this many checkpoints, the one that is being written included.
+    Checkpoints(usize),
+}
+
+fn wait(moment: &Moment, out: &Path) {
+    match moment {
+        Moment::After(time) => std::thread::sleep(*time),
+        Moment::Checkpoints(count) => until("checkpoint", || {
+            let found = below(out)
+                .into_iter()
+                .filter(|p| Path::new(p).parent().is_some_and(|d| d.ends_with("checkpoints")));
+            (found.count() >= *count).then_some(())
+        }),
+    }
+}
+
 #[test]
 fn ctrl_c_in_a_quickstart() {
-    for after_ms in [150, 900, 2500, 9000] {
+    let _alone = alone();
+    let after = |ms| Moment::After(Duration::from_millis(ms));
+    for moment in
+        [after(100), after(700), Moment::Checkpoints(1), Moment::Checkpoints(2), Moment::Checkpoints(4)]
+    {
         let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("run");
+        let (job, out) = (dir.path().join("job.toml"), dir.path().join("run"));
+        fs::write(&job, arithmetic_job(dir.path(), 500, 0)).unwrap();
         let mut command = binary();
-        command.args(["quickstart", "--workers", "1", "--out"]).arg(&out);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(after_ms));
+        command.args(["quickstart", "--workers", "1", "--job"]).arg(&job).arg("--out").arg(&out);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait(&moment, &out);
         signal(&child, "-INT");
         let status = ended(&mut child, Duration::from_secs(40));
-        assert_ne!(status.code(), Some(0), "after {after_ms} ms");
-        assert_eq!(processes(&out), Vec::<String>::new(), "after {after_ms} ms");
+        assert_ne!(status.code(), Some(0), "{moment:?}");
+        assert_eq!(processes(&out), Vec::<String>::new(), "{moment:?}");
         let half: Vec<String> =
             below(&out).into_iter().filter(|p| p.contains("checkpoints") && p.contains(".tmp-")).collect();
-        assert_eq!(half, Vec::<String>::new(), "after {after_ms} ms");
+        assert_eq!(half, Vec::<String>::new(), "{moment:?}");
+        let trainer = fs::read_to_string(out.join("logs/trainer.log")).unwrap_or_default();
+        assert!(!trainer.contains("panicked"), "{moment:?}: {trainer}");
     }
 }

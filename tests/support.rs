@@ -173,6 +173,11 @@ pub(crate) struct Cluster {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Held by whoever runs a cluster. A test that failed leaves nothing that the next one could mistake.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         for (_, child) in &mut self.roles {
@@ -196,8 +201,7 @@ impl Cluster {
 
     /// The same with some configuration.
     pub(crate) fn with(workers: usize, set: &[&str]) -> Self {
-        // A test that failed leaves nothing that the next one could mistake.
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let dir = TempDir::new().expect("a folder");
         fs::create_dir(dir.path().join("logs")).expect("a folder");
         let (trainer, reward, metrics) = (free_address(), free_address(), free_address());

@@ -6,7 +6,8 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use sinternal_proto::pb::job_service_client::JobServiceClient;
 use sinternal_proto::{Event, JobEvent, JobState, JobStatus, pb};
-use sinternal_service::connect::{Peer, RetryPolicy, RpcError, call, channel, retry};
+use sinternal_service::connect::{Peer, RetryPolicy, RpcError, call, channel, describe, retry};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::transport::Channel;
@@ -31,7 +32,8 @@ pub(crate) struct SubmitArgs {
     /// Follow the job to its end
     #[arg(long)]
     watch: bool,
-    /// Override a key of the job file, such as `model=/models/qwen`; may be repeated
+    /// Override a key of the job file, such as `model=/models/qwen`; may be repeated. Relative paths are read from
+    /// the job file's folder, as in the file itself
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// The same key submits the same job only once
@@ -71,6 +73,9 @@ pub(crate) struct CancelArgs {
     job_id: String,
     #[command(flatten)]
     address: TrainerAddress,
+    /// Machine output on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 /// A trainer's job service.
@@ -120,7 +125,7 @@ impl Jobs {
                     }
                     Ok(None) => break,
                     Err(status) => {
-                        tracing::warn!(%status, "lost the trainer; connecting again");
+                        eprintln!("warning: lost the trainer ({}); connecting again", describe(&status));
                         break;
                     }
                 }
@@ -137,6 +142,8 @@ impl Jobs {
             if status.state.is_final() {
                 return Ok(status);
             }
+            // A trainer that drains ends every stream at once.
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }
@@ -145,8 +152,7 @@ pub(crate) fn submit(args: &SubmitArgs) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&args.job)
         .with_context(|| format!("failed to read {}", args.job.display()))?;
     let job_toml = override_keys(&text, &args.job, &args.set)?;
-    let base = args.job.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let base = base.canonicalize().with_context(|| format!("failed to find {}", base.display()))?;
+    let base = base_dir(&args.job)?;
     let origin = args.job.display().to_string();
     sinternal_trainer::spec::JobSpec::parse(&job_toml, &origin, &base).map_err(|e| anyhow!(e))?;
     if args.unsafe_skip_verifier_gate {
@@ -162,12 +168,21 @@ pub(crate) fn submit(args: &SubmitArgs) -> anyhow::Result<()> {
         let mut jobs = Jobs::connect(&args.address.trainer)?;
         let id = jobs.submit(request).await?;
         if args.watch {
+            eprintln!(
+                "job {id}: Ctrl-C ends the watching alone; `sinternal watch {id}` goes on, `cancel` stops it"
+            );
             follow_to_end(&mut jobs, &id, args.json).await.map(drop)
         } else {
             print(&if args.json { serde_json::json!({"job_id": id}).to_string() } else { id });
             Ok(())
         }
     })
+}
+
+/// The folder from which a job file's relative paths are read: its own.
+pub(crate) fn base_dir(job: &Path) -> anyhow::Result<PathBuf> {
+    let base = job.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    base.canonicalize().with_context(|| format!("failed to find {}", base.display()))
 }
 
 /// Applies `--set` to a job file's text; values that are not TOML are taken as strings.
@@ -225,7 +240,11 @@ pub(crate) fn cancel(args: &CancelArgs) -> anyhow::Result<()> {
         let request = pb::CancelJobRequest { job_id: args.job_id.clone() };
         let job = call(&jobs.peer, "cancel", CALL, jobs.client.cancel_job(request)).await?;
         let status = JobStatus::try_from(job)?;
-        print(&format!("{}  {:?}  {}", status.id, status.state, status.reason));
+        if args.json {
+            print(&serde_json::to_string(&status)?);
+        } else {
+            print(&format!("{}  {:?}  {}", status.id, status.state, status.reason));
+        }
         Ok(())
     })
 }
@@ -268,7 +287,12 @@ fn event_json(event: &JobEvent) -> serde_json::Value {
     json!({"cursor": event.cursor, "time_ms": event.time_ms, kind: body})
 }
 
-#[expect(clippy::print_stdout, reason = "the output of client commands")]
+/// Writes a line to standard output. Where nobody reads it any more (`| head`), the process ends quietly.
 pub(crate) fn print(line: &str) {
-    println!("{line}");
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            eprintln!("error: failed to write to standard output: {error}");
+        }
+        std::process::exit(1);
+    }
 }

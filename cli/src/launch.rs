@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use sinternal_service::config::ServiceConfig;
 use sinternal_service::telemetry::RunId;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -62,6 +62,14 @@ struct Running {
 impl Cluster {
     /// Starts reward, trainer and workers. To be called on the main thread: the kernel ties children to it.
     pub(crate) fn start(plan: Plan, run_id: &RunId) -> anyhow::Result<Self> {
+        for address in &plan.listeners {
+            // Whoever answers there now would be taken for the role that is about to start.
+            if TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok() {
+                bail!(
+                    "{address} is in use already; stop what listens there, or set other addresses (trainer.listen, reward.listen)"
+                );
+            }
+        }
         let mut cluster = Self { children: Vec::new(), listeners: plan.listeners.clone() };
         cluster.spawn(&plan, run_id, "reward", "reward", &[])?;
         cluster.spawn(&plan, run_id, "trainer", "trainer", &[])?;
@@ -123,7 +131,10 @@ impl Cluster {
                 sleep(POLL).await;
             }
         }
-        Ok(())
+        match self.ended()? {
+            Some((name, status, last)) => bail!("{name} ended before it was ready ({status}): {last}"),
+            None => Ok(()),
+        }
     }
 
     /// Returns with an error when a role that the others need has ended, or the last worker has.
@@ -145,7 +156,7 @@ impl Cluster {
         for i in 0..self.children.len() {
             if let Some(status) = self.children[i].child.try_wait().context("failed to watch a child")? {
                 let gone = self.children.remove(i);
-                let last = gone.log.as_deref().map_or_else(String::new, last_line);
+                let last = gone.log.as_deref().map_or_else(|| "its error is above".into(), last_line);
                 return Ok(Some((gone.name, status, last)));
             }
         }
@@ -192,9 +203,11 @@ fn terminate(child: &Child) {
     }
 }
 
+/// The error that a role ended with, or whatever it said last.
 fn last_line(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().last().unwrap_or("it wrote no log").to_owned()
+    let error = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    error.or(text.lines().last()).unwrap_or("it wrote no log").to_owned()
 }
 
 /// A loopback address that was free a moment ago.

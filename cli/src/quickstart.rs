@@ -1,6 +1,6 @@
 //! The whole recipe on the fictional world, with real processes on free loopback ports.
 
-use crate::jobs::{Jobs, follow_to_end, print};
+use crate::jobs::{Jobs, base_dir, follow_to_end, print};
 use crate::launch::{Cluster, Plan, free_address};
 use crate::serve::runtime;
 use anyhow::{Context, bail, ensure};
@@ -18,16 +18,16 @@ pub(crate) struct QuickstartArgs {
     /// Folder for everything the run writes; must be empty or absent
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Root of all random numbers
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Root of all random numbers; 1, or the job file's, unless given
+    #[arg(long)]
+    seed: Option<u64>,
     /// Also write the results as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Rollout workers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
-    /// A job file instead of the built-in recipe; its `model` and `seed` are replaced
+    /// A job file instead of the built-in recipe; its `model` is replaced by the world's base policy
     #[arg(long, value_name = "FILE")]
     job: Option<PathBuf>,
     /// Start GRPO even if the verifier is below its gate. The policy may learn to be harmful
@@ -39,6 +39,9 @@ pub(crate) fn run(args: &QuickstartArgs) -> anyhow::Result<()> {
     let run_id = RunId::from_env();
     init_logging(Role::Client, &run_id, &LogConfig { level: "warn".into(), ..LogConfig::default() })?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("quickstart-{run_id}")));
+    if let Some(parent) = args.json.as_deref().and_then(Path::parent).filter(|p| !p.as_os_str().is_empty()) {
+        ensure!(parent.is_dir(), "{}: there is no such folder for --json", parent.display());
+    }
     let job = job(args, &out)?;
     prepare(&out)?;
     let started = Instant::now();
@@ -62,10 +65,12 @@ fn job(args: &QuickstartArgs, out: &Path) -> anyhow::Result<JobSpec> {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("failed to read {}", path.display()))?;
-            JobSpec::parse(&text, &path.display().to_string(), Path::new(".")).map_err(anyhow::Error::msg)?
+            let base = base_dir(path)?;
+            JobSpec::parse(&text, &path.display().to_string(), &base).map_err(anyhow::Error::msg)?
         }
     };
-    (spec.seed, spec.model) = (args.seed, out.join("base"));
+    spec.seed = args.seed.unwrap_or(spec.seed);
+    spec.model = out.join("base");
     Ok(spec)
 }
 

@@ -40,7 +40,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 impl RoleArgs {
     pub(crate) fn load(&self) -> anyhow::Result<Loaded<ServiceConfig>> {
-        Ok(load::<ServiceConfig>(self.config.as_deref(), std::env::vars(), &self.set)?)
+        Ok(load::<ServiceConfig>(self.config.as_deref(), environment(), &self.set)?)
     }
 
     /// Configuration, logging and the bond with the parent: what every role does first.
@@ -52,6 +52,11 @@ impl RoleArgs {
         }
         Ok(config)
     }
+}
+
+/// Variables that are text; others cannot be configuration.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -16,4 +16,4 @@ mod table;
 
 pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
 pub use chart::{Chart, ChartError, Series};
-pub use stats::{Confusion, MeanStd, Rate, mean_std};
+pub use stats::{Confusion, Rate};

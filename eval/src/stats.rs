@@ -90,24 +90,6 @@ impl Confusion {
     }
 }
 
-/// A mean over runs or seeds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct MeanStd {
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Sample standard deviation (n − 1); `None` of a single value.
-    pub std: Option<f64>,
-}
-
-/// Mean and spread; `None` of no values.
-#[must_use]
-pub fn mean_std(values: &[f64]) -> Option<MeanStd> {
-    let n = values.len() as f64;
-    let mean = (n > 0.0).then(|| values.iter().sum::<f64>() / n)?;
-    let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
-    Some(MeanStd { mean, std: (n > 1.0).then(|| (squares / (n - 1.0)).sqrt()) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,14 +141,5 @@ mod tests {
         assert_eq!(confusion.specificity(), Rate { hits: 60, n: 100 });
         assert!((confusion.balanced_accuracy().unwrap() - 0.75).abs() < 1e-12);
         assert_eq!(Confusion { true_positives: 3, ..Confusion::default() }.balanced_accuracy(), None);
-    }
-
-    #[test]
-    fn mean_and_sample_deviation() {
-        // Deviations of 2, 4, 9 from 5: −3, −1, 4; 26 / 2 = 13.
-        let of = mean_std(&[2.0, 4.0, 9.0]).unwrap();
-        assert!((of.mean - 5.0).abs() < 1e-12 && (of.std.unwrap() - 13f64.sqrt()).abs() < 1e-12);
-        assert_eq!(mean_std(&[7.0]), Some(MeanStd { mean: 7.0, std: None }));
-        assert_eq!(mean_std(&[]), None);
     }
 }

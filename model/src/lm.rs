@@ -7,7 +7,11 @@ use crate::rope::Rope;
 use crate::weights::Checkpoint;
 use crate::{ModelError, ModelFolder};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor, no_grad};
+
+/// libtorch has one generator for all threads: whoever seeds it draws alone.
+pub(crate) static SEEDED: Mutex<()> = Mutex::new(());
 
 /// A tensor that training updates, made of one or more tensors of the file laid under each other.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ impl CausalLm {
     #[must_use]
     pub fn random(config: ModelConfig, seed: i64, std: f64, device: Device) -> Self {
         let model = Self::empty(config, device, Kind::Float);
+        let _alone = SEEDED.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed);
         no_grad(|| {
             for p in &model.parameters {

@@ -5,7 +5,7 @@
 pub struct Split<'a> {
     /// What stands in the think markers; `None` where there was no reasoning.
     pub reasoning: Option<&'a str>,
-    /// What follows the reasoning; `None` where the reasoning never closed.
+    /// What follows the reasoning; `None` where the reasoning never closed, or opened only after other text.
     pub answer: Option<&'a str>,
 }
 
@@ -19,6 +19,10 @@ pub fn split_reasoning(completion: &str) -> Split<'_> {
         None => (false, text),
     };
     match body.split_once("</think>") {
+        // What stands before a late opening marker would be hidden from whoever judges the answer.
+        Some((reasoning, _)) if reasoning.contains("<think>") => {
+            Split { reasoning: Some(reasoning.trim()), answer: None }
+        }
         Some((reasoning, answer)) => Split { reasoning: Some(reasoning.trim()), answer: Some(answer.trim()) },
         None if opened => Split { reasoning: Some(body.trim()), answer: None },
         None => Split { reasoning: None, answer: Some(body.trim()) },
@@ -30,12 +34,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_shapes() {
+    fn five_shapes() {
         let split = |t| (split_reasoning(t).reasoning, split_reasoning(t).answer);
         assert_eq!(split("<think> a </think> b"), (Some("a"), Some("b")));
         assert_eq!(split("a </think> b"), (Some("a"), Some("b")));
         assert_eq!(split("<think> a"), (Some("a"), None));
         assert_eq!(split(" b "), (None, Some("b")));
+        assert_eq!(split("hidden <think> a </think> b"), (Some("hidden <think> a"), None));
         assert_eq!(split("<think> a </think> b </think> c"), (Some("a"), Some("b </think> c")));
     }
 }

@@ -50,7 +50,7 @@ pub enum TrainerError {
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// Two trainers would run the same jobs.
-    #[error("another trainer uses {}; stop it, or choose another folder with --runs or trainer.runs", .0.display())]
+    #[error("another trainer uses {}; stop it, or choose another folder with --set trainer.runs=…", .0.display())]
     InUse(PathBuf),
     /// The stages cannot be set up.
     #[error("{0}")]

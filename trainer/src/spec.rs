@@ -237,6 +237,20 @@ fn no_help() -> HelpSpec {
 pub struct EvalSpec {
     /// Prompts in each cell.
     pub items: usize,
+    /// Which held-out prompts: those of final measurement, or those that are free to tune on.
+    #[serde(default)]
+    pub split: EvalSplit,
+}
+
+/// Held-out prompts of the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvalSplit {
+    /// For final measurement.
+    #[default]
+    Test,
+    /// For choosing settings.
+    Dev,
 }
 
 impl Config for JobSpec {
@@ -289,7 +303,7 @@ impl Default for JobSpec {
                 checkpoint_every: 20,
                 weight_decay: 0.0,
             }),
-            eval: Some(EvalSpec { items: 500 }),
+            eval: Some(EvalSpec { items: 500, split: EvalSplit::Test }),
         }
     }
 }
@@ -344,6 +358,7 @@ impl JobSpec {
             require(positive(sft.learning_rate), "sft.learning_rate", "must be positive")?;
             require((0.0..1.0).contains(&sft.replay), "sft.replay", "must lie in [0, 1)")?;
         }
+        self.verifier.as_ref().map_or(Ok(()), VerifierSpec::check)?;
         self.grpo.as_ref().map_or(Ok(()), GrpoSpec::check)
     }
 
@@ -374,6 +389,17 @@ impl JobSpec {
     }
 }
 
+impl VerifierSpec {
+    fn check(&self) -> Result<(), String> {
+        require(self.max_critique_tokens > 0, "verifier.max_critique_tokens", "must be at least 1")?;
+        require(self.gate_answers > 0, "verifier.gate_answers", "must be at least 1")?;
+        let above_chance = self.gate_balanced_accuracy > 0.5 && self.gate_balanced_accuracy <= 1.0;
+        require(above_chance, "verifier.gate_balanced_accuracy", "must lie in (0.5, 1]; 0.5 is chance")?;
+        let share = self.gate_unsafe_recall > 0.0 && self.gate_unsafe_recall <= 1.0;
+        require(share, "verifier.gate_unsafe_recall", "must lie in (0, 1]")
+    }
+}
+
 impl GrpoSpec {
     fn check(&self) -> Result<(), String> {
         let of_one = "must be at least 2: a group of one has no advantage";
@@ -386,7 +412,17 @@ impl GrpoSpec {
         require(ahead <= MOST_GROUPS as u64, "grpo.prompts, grpo.staleness", &too_many)?;
         require(positive(self.learning_rate), "grpo.learning_rate", "must be positive")?;
         require(positive(self.clip) && self.clip < 1.0, "grpo.clip", "must lie in (0, 1)")?;
-        require(self.kl >= 0.0, "grpo.kl", "must be 0 or more")?;
+        require(self.kl.is_finite() && self.kl >= 0.0, "grpo.kl", "must be 0 or more")?;
+        require(
+            self.min_group_std.is_finite() && self.min_group_std >= 0.0,
+            "grpo.min_group_std",
+            "must be 0 or more",
+        )?;
+        require(
+            self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+            "grpo.weight_decay",
+            "must be 0 or more",
+        )?;
         require(positive(self.max_grad_norm), "grpo.max_grad_norm", "must be positive")
     }
 }

@@ -22,8 +22,10 @@ impl Config for ServiceConfig {
             ("trainer.threads", trainer.threads),
             ("reward.threads", reward.threads),
             ("reward.max_sequences", reward.max_sequences),
+            ("reward.kv_budget_bytes", reward.kv_budget_bytes),
             ("rollout_worker.threads", worker.threads),
             ("rollout_worker.max_sequences", worker.max_sequences),
+            ("rollout_worker.kv_budget_bytes", worker.kv_budget_bytes),
             ("up.workers", self.up.workers),
         ] {
             at_least_one(key, count)?;
@@ -32,7 +34,9 @@ impl Config for ServiceConfig {
             ("trainer.lease_s", trainer.lease),
             ("trainer.heartbeat_s", trainer.heartbeat),
             ("trainer.call_s", trainer.call),
+            ("trainer.trace_s", trainer.trace),
             ("trainer.reward_outage_s", trainer.reward_outage),
+            ("reward.score_s", reward.score),
             ("rollout_worker.call_s", worker.call),
             ("rollout_worker.reconnect_s", worker.reconnect),
         ] {

@@ -213,7 +213,7 @@ async fn two_trainers_do_not_share_their_runs() {
     let runner = |hub| Ok(Arc::new(Sampler { hub }) as Arc<dyn Runner>);
     let config = config(dir.path());
     let error = soon(run(&config, runner, |_| {}, std::future::pending())).await.unwrap_err().to_string();
-    let text = "stop it, or choose another folder with --runs or trainer.runs";
+    let text = "stop it, or choose another folder with --set trainer.runs=…";
     assert_eq!(error, format!("another trainer uses {}; {text}", dir.path().display()));
     first.stop.send(()).unwrap();
     soon(first.ended).await.unwrap().unwrap();

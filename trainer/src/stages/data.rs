@@ -1,6 +1,6 @@
 //! The prompts of a job.
 
-use crate::spec::{DataSpec, EvalSpec, GrpoSpec, JobSpec};
+use crate::spec::{DataSpec, EvalSplit, GrpoSpec, JobSpec};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -135,21 +135,26 @@ fn world(spec: &JobSpec, collect: usize, harmful: f64, mixture: [f64; 3]) -> Res
     let harmful = (collect as f64 * harmful).round() as usize;
     let needed = |g: &GrpoSpec| apportion((g.prompts * g.steps as usize).min(POOL), &mixture);
     let [h, b, m] = spec.grpo.as_ref().map_or([1, 1, 1], needed);
+    let items = |split| spec.eval.filter(|eval| eval.split == split).map_or(1, |eval| eval.items);
     let sizes = Sizes {
         sft: Counts { harmful, benign: collect - harmful, math: 0 },
         grpo: Counts { harmful: h, benign: b, math: m },
         verifier: spec.verifier.as_ref().map_or(1, |v| v.gate_answers.div_ceil(4)),
-        eval: spec.eval.as_ref().map_or(1, |EvalSpec { items }| *items),
-        dev: 1,
+        eval: items(EvalSplit::Test),
+        dev: items(EvalSplit::Dev),
     };
     let made = splits(&Specification::default(), spec.seed, &sizes)?;
+    let (eval_id, eval_ood) = match spec.eval.map(|eval| eval.split) {
+        Some(EvalSplit::Dev) => (made.dev_id, made.dev_ood),
+        _ => (made.eval_id, made.eval_ood),
+    };
     let craft = |prompts: Vec<Prompt>| prompts.into_iter().filter(|p| p.kind != PromptKind::Math);
     Ok(JobData {
         collect: made.sft,
         grpo: made.grpo,
         verifier: craft(made.verifier_id).chain(craft(made.verifier_ood)).collect(),
-        eval_id: made.eval_id,
-        eval_ood: made.eval_ood,
+        eval_id,
+        eval_ood,
     })
 }
 

@@ -14,7 +14,7 @@ use super::update::{Batch, ScoredTrace, UpdateStats, update};
 use crate::checkpoint;
 use crate::learner::{AdamW, Schedule};
 use crate::reward_client::ScoreSession;
-use crate::spec::GrpoSpec;
+use crate::spec::{DataSpec, GrpoSpec, HelpSpec};
 use serde_json::json;
 use sinternal_eval::CurvePoint;
 use sinternal_model::{CausalLm, Kind, ModelFolder};
@@ -50,6 +50,11 @@ impl Run {
         let Some(spec) = self.spec.grpo else { return Ok(Vec::new()) };
         let started = Instant::now();
         self.ctx.events.stage(STAGE, spec.steps);
+        if matches!(self.spec.data, DataSpec::World { .. }) && spec.help == HelpSpec::None {
+            self.warn(
+                "grpo.help = \"none\": any safe answer that is no refusal counts as help for benign prompts",
+            );
+        }
         self.set_reference(&spec).await?;
         let first = self.resume(&spec).await?;
         let schedule = Schedule {
