@@ -36,6 +36,31 @@ pub enum RopeScaling {
         /// Context length of pretraining.
         original: f64,
     },
+    /// Frequencies with few turns in the original context divided, those with many kept, a ramp over the dimensions
+    /// between (YaRN, Peng et al., 2023).
+    Yarn {
+        /// The divisor.
+        factor: f64,
+        /// Cosines and sines are multiplied by this.
+        attention: f64,
+        /// Dimensions that make more turns than this are kept.
+        fast: f64,
+        /// Dimensions that make fewer turns than this are divided.
+        slow: f64,
+        /// Context length of pretraining.
+        original: f64,
+        /// The ramp begins and ends at whole dimensions.
+        truncate: bool,
+    },
+}
+
+/// Layers whose tokens see only their nearest predecessors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Tokens that one sees, itself included.
+    pub size: i64,
+    /// Which layers slide.
+    pub layers: Vec<bool>,
 }
 
 /// The shape of a model. Lengths in elements.
@@ -69,6 +94,8 @@ pub struct ModelConfig {
     pub tied: bool,
     /// Biases on q, k, v.
     pub qkv_bias: bool,
+    /// Layers that do not see everything.
+    pub sliding: Option<SlidingWindow>,
 }
 
 #[derive(Deserialize)]
@@ -95,19 +122,30 @@ struct Raw {
     mlp_bias: bool,
     #[serde(default)]
     use_sliding_window: bool,
+    sliding_window: Option<i64>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
     #[serde(default = "default_act")]
     hidden_act: String,
 }
 
 #[derive(Deserialize)]
 struct RawRope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The old name of `rope_type`; some files have both.
+    #[serde(rename = "type")]
+    old_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
     original_max_position_embeddings: Option<f64>,
+    attention_factor: Option<f64>,
+    beta_fast: Option<f64>,
+    beta_slow: Option<f64>,
+    mscale: Option<f64>,
+    mscale_all_dim: Option<f64>,
+    truncate: Option<bool>,
 }
 
 fn default_eps() -> f64 {
@@ -129,6 +167,12 @@ impl ModelConfig {
         raw.resolve().map_err(|problem| ModelError::Unsupported { path: path.into(), problem })
     }
 
+    /// What a token of this layer sees, in tokens; `None` for everything before it.
+    #[must_use]
+    pub fn window(&self, layer: usize) -> Option<i64> {
+        self.sliding.as_ref().filter(|s| s.layers.get(layer) == Some(&true)).map(|s| s.size)
+    }
+
     /// Bytes of keys and values that one token takes in a cache of elements of `element_bytes`.
     #[must_use]
     pub fn kv_bytes_per_token(&self, element_bytes: usize) -> usize {
@@ -148,7 +192,7 @@ impl Raw {
         };
         self.refuse_what_is_not_built(family)?;
         let kv_heads = self.num_key_value_heads.unwrap_or(self.num_attention_heads);
-        let rope = self.rope()?;
+        let (rope, sliding) = (self.rope()?, self.sliding(family)?);
         let config = ModelConfig {
             family,
             hidden: self.hidden_size,
@@ -164,6 +208,7 @@ impl Raw {
             rope,
             tied: self.tie_word_embeddings,
             qkv_bias: family == Family::Qwen2,
+            sliding,
         };
         check_sizes(&config).map(|()| config)
     }
@@ -172,13 +217,42 @@ impl Raw {
         if self.hidden_act != "silu" {
             return Err(format!("hidden_act `{}` is not supported; supported: silu", self.hidden_act));
         }
-        if self.use_sliding_window {
-            return Err("use_sliding_window is not supported".into());
-        }
         if self.mlp_bias || (self.attention_bias && family != Family::Qwen2) {
             return Err("attention_bias and mlp_bias are not supported".into());
         }
         Ok(())
+    }
+
+    /// As Hugging Face reads it: `layer_types` where it is there, else every layer from `max_window_layers` on.
+    fn sliding(&self, family: Family) -> Result<Option<SlidingWindow>, String> {
+        let Some(size) = self.sliding_window.filter(|_| self.use_sliding_window && family != Family::Llama)
+        else {
+            return Ok(None);
+        };
+        if size < 1 {
+            return Err(format!("sliding_window {size} is not positive"));
+        }
+        let layers: Vec<bool> = match &self.layer_types {
+            None => (0..self.num_hidden_layers).map(|i| i >= self.max_window_layers.unwrap_or(28)).collect(),
+            Some(types) => types
+                .iter()
+                .map(|t| match t.as_str() {
+                    "sliding_attention" => Ok(true),
+                    "full_attention" => Ok(false),
+                    other => Err(format!(
+                        "layer_types `{other}` is not supported; supported: full_attention, sliding_attention"
+                    )),
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        if layers.len() != self.num_hidden_layers {
+            return Err(format!(
+                "layer_types has {} entries for {} layers",
+                layers.len(),
+                self.num_hidden_layers
+            ));
+        }
+        Ok(layers.contains(&true).then_some(SlidingWindow { size, layers }))
     }
 
     fn theta(&self) -> f64 {
@@ -191,16 +265,42 @@ impl Raw {
             return Ok(RopeScaling::Default);
         };
         let need = |value: Option<f64>, key: &str| value.ok_or_else(|| format!("rope scaling lacks `{key}`"));
-        match raw.rope_type.as_deref().unwrap_or("default") {
-            "default" => Ok(RopeScaling::Default),
+        let original = raw.original_max_position_embeddings.unwrap_or(self.max_position_embeddings as f64);
+        match raw.rope_type.as_deref().or(raw.old_type.as_deref()).unwrap_or("default") {
+            // The dynamic kind stretches only beyond max_position_embeddings, and no sequence here is longer.
+            "default" | "dynamic" => Ok(RopeScaling::Default),
             "linear" => Ok(RopeScaling::Linear { factor: need(raw.factor, "factor")? }),
             "llama3" => Ok(RopeScaling::Llama3 {
                 factor: need(raw.factor, "factor")?,
                 low: need(raw.low_freq_factor, "low_freq_factor")?,
                 high: need(raw.high_freq_factor, "high_freq_factor")?,
-                original: need(raw.original_max_position_embeddings, "original_max_position_embeddings")?,
+                original,
             }),
-            other => Err(format!("rope type `{other}` is not supported; supported: default, linear, llama3")),
+            "yarn" => {
+                Ok(raw.yarn(raw.factor.unwrap_or(self.max_position_embeddings as f64 / original), original))
+            }
+            other => Err(format!(
+                "rope type `{other}` is not supported; supported: default, linear, dynamic, llama3, yarn"
+            )),
+        }
+    }
+}
+
+impl RawRope {
+    fn yarn(&self, factor: f64, original: f64) -> RopeScaling {
+        let scale = |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
+        let nonzero = |x: Option<f64>| x.filter(|&x| x != 0.0);
+        let inferred = match (nonzero(self.mscale), nonzero(self.mscale_all_dim)) {
+            (Some(mscale), Some(all)) => scale(mscale) / scale(all),
+            _ => scale(1.0),
+        };
+        RopeScaling::Yarn {
+            factor,
+            attention: self.attention_factor.unwrap_or(inferred),
+            fast: nonzero(self.beta_fast).unwrap_or(32.0),
+            slow: nonzero(self.beta_slow).unwrap_or(1.0),
+            original,
+            truncate: self.truncate.unwrap_or(true),
         }
     }
 }
@@ -258,7 +358,7 @@ mod tests {
             ("num_key_value_heads", json!(3), "not a multiple"),
             ("head_dim", json!(31), "odd"),
             ("rope_scaling", json!({"rope_type": "longrope"}), "rope type `longrope`"),
-            ("use_sliding_window", json!(true), "use_sliding_window"),
+            ("num_hidden_layers", json!(0), "positive"),
             ("hidden_size", json!(0), "positive"),
         ] {
             let mut config = base();
@@ -266,6 +366,34 @@ mod tests {
             let error = load(&config).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("config.json"), "{key}: {error}");
         }
+    }
+
+    #[test]
+    fn old_and_new_names_of_a_rope_type_may_stand_together() {
+        let mut config = base();
+        config["rope_scaling"] = json!({"type": "linear", "rope_type": "linear", "factor": 4.0});
+        assert_eq!(load(&config).unwrap().rope, RopeScaling::Linear { factor: 4.0 });
+        config["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
+        let RopeScaling::Yarn { attention, original, .. } = load(&config).unwrap().rope else {
+            panic!("yarn")
+        };
+        assert!((attention - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12 && original == 256.0);
+    }
+
+    #[test]
+    fn windows_by_layer() {
+        let mut config = base();
+        config["use_sliding_window"] = json!(true);
+        config["sliding_window"] = json!(8);
+        config["max_window_layers"] = json!(1);
+        let windows = |c: &Value| load(c).map(|c| (0..2).map(|i| c.window(i)).collect::<Vec<_>>());
+        assert_eq!(windows(&config).unwrap(), [None, Some(8)]);
+        config["layer_types"] = json!(["sliding_attention", "full_attention"]);
+        assert_eq!(windows(&config).unwrap(), [Some(8), None]);
+        config["layer_types"] = json!(["sliding_attention", "linear_attention"]);
+        assert!(windows(&config).unwrap_err().to_string().contains("`linear_attention`"));
+        config["use_sliding_window"] = json!(false);
+        assert_eq!(windows(&config).unwrap(), [None, None]);
     }
 
     #[test]

@@ -68,13 +68,14 @@ pub(crate) fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     x.rms_norm(weight.size(), Some(weight), eps)
 }
 
-/// Causal attention within each sequence of a pack: `[n, heads * head_dim]`.
-pub(crate) fn packed_attention(qkv: &Qkv, packed: &Packed) -> Tensor {
-    let parts: Vec<Tensor> = packed.buckets.iter().map(|b| bucket_attention(qkv, b)).collect();
+/// Causal attention within each sequence of a pack: `[n, heads * head_dim]`. With a window, tokens see only as many,
+/// themselves included.
+pub(crate) fn packed_attention(qkv: &Qkv, packed: &Packed, window: Option<i64>) -> Tensor {
+    let parts: Vec<Tensor> = packed.buckets.iter().map(|b| bucket_attention(qkv, b, window)).collect();
     if parts.len() == 1 { parts.into_iter().next().expect("one part") } else { Tensor::cat(&parts, 0) }
 }
 
-fn bucket_attention(qkv: &Qkv, bucket: &Bucket) -> Tensor {
+fn bucket_attention(qkv: &Qkv, bucket: &Bucket, window: Option<i64>) -> Tensor {
     let spread = |x: &Tensor| {
         let rows = x.narrow(0, bucket.start, bucket.len);
         let rows = match &bucket.padding {
@@ -86,7 +87,12 @@ fn bucket_attention(qkv: &Qkv, bucket: &Bucket) -> Tensor {
     };
     let (q, k, v) = (spread(&qkv.q), spread(&qkv.k), spread(&qkv.v));
     let groups = q.size()[1] != k.size()[1];
-    let out = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, groups);
+    let seen = window.filter(|&w| w < bucket.time).map(|w| {
+        let all = Tensor::ones([bucket.time, bucket.time], (tch::Kind::Bool, q.device()));
+        all.tril(0).triu(1 - w) // [time, time]
+    });
+    let causal = seen.is_none();
+    let out = Tensor::scaled_dot_product_attention(&q, &k, &v, seen.as_ref(), 0.0, causal, None, groups);
     let width = q.size()[1] * q.size()[3];
     let flat = out.transpose(1, 2).reshape([bucket.batch * bucket.time, width]);
     match &bucket.padding {

@@ -140,7 +140,9 @@ impl CausalLm {
 
     /// Final hidden states of packed sequences, `[n, hidden]`, in the order of the pack.
     pub fn forward(&self, packed: &Packed) -> Tensor {
-        self.run(&packed.tokens, &packed.positions, |_, qkv| packed_attention(&qkv, packed))
+        self.run(&packed.tokens, &packed.positions, |layer, qkv| {
+            packed_attention(&qkv, packed, self.config.window(layer))
+        })
     }
 
     /// Final hidden states `[n, hidden]` of tokens `[n]` at `positions` `[n]`, with attention left to the caller,

@@ -17,7 +17,11 @@ impl Rope {
         let positions = Tensor::arange(config.max_positions as i64, (Kind::Float, Device::Cpu));
         let angles = positions.unsqueeze(1) * frequencies.to_kind(Kind::Float).unsqueeze(0);
         let angles = Tensor::cat(&[&angles, &angles], 1); // [max_positions, head_dim]
-        Self { cos: angles.cos().to_device(device), sin: angles.sin().to_device(device) }
+        let scaled = |table: Tensor| match config.rope {
+            RopeScaling::Yarn { attention, .. } => table * attention,
+            _ => table,
+        };
+        Self { cos: scaled(angles.cos()).to_device(device), sin: scaled(angles.sin()).to_device(device) }
     }
 
     /// Cosines and sines of these positions: two tensors `[n, 1, head_dim]` of `kind`.
@@ -37,15 +41,37 @@ pub(crate) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
 fn inverse_frequencies(config: &ModelConfig) -> Vec<f64> {
     let dim = config.head_dim as f64;
     (0..config.head_dim / 2)
-        .map(|i| scale(1.0 / config.rope_theta.powf(2.0 * i as f64 / dim), config.rope))
+        .map(|i| {
+            let frequency = 1.0 / config.rope_theta.powf(2.0 * i as f64 / dim);
+            match yarn_share(i as f64, dim, config) {
+                Some((kept, factor)) => frequency * (kept + (1.0 - kept) / factor),
+                None => scale(frequency, config.rope),
+            }
+        })
         // Hugging Face computes these in float32; so must we, to give its angles at long distances.
         .map(|f| f64::from(f as f32))
         .collect()
 }
 
+/// How much of the i-th frequency YaRN keeps, 0–1, and what the rest is divided by.
+fn yarn_share(i: f64, dim: f64, config: &ModelConfig) -> Option<(f64, f64)> {
+    let RopeScaling::Yarn { factor, fast, slow, original, truncate, .. } = config.rope else { return None };
+    // The dimension that makes so many turns in the original context.
+    let at = |turns: f64| dim * (original / (turns * 2.0 * PI)).ln() / (2.0 * config.rope_theta.ln());
+    let (mut low, mut high) = (at(fast), at(slow));
+    if truncate {
+        (low, high) = (low.floor(), high.ceil());
+    }
+    (low, high) = (low.max(0.0), high.min(dim - 1.0));
+    if low == high {
+        high += 0.001;
+    }
+    Some((1.0 - ((i - low) / (high - low)).clamp(0.0, 1.0), factor))
+}
+
 fn scale(frequency: f64, scaling: RopeScaling) -> f64 {
     match scaling {
-        RopeScaling::Default => frequency,
+        RopeScaling::Default | RopeScaling::Yarn { .. } => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
         RopeScaling::Llama3 { factor, low, high, original } => {
             let turns = original * frequency / (2.0 * PI); // full turns within the original context

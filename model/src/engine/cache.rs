@@ -28,6 +28,8 @@ pub(super) struct View {
     time: i64,
     /// `[batch, 1, 1, time]`: 0 up to and with the new token, −∞ after.
     pub(super) mask: Tensor,
+    /// The same for layers with a sliding window; `mask` itself where there is none.
+    pub(super) near: Tensor,
 }
 
 impl KvCache {
@@ -107,11 +109,21 @@ impl KvCache {
         let time = lengths.iter().max().copied().unwrap_or(0) + 1;
         let lengths = Tensor::from_slice(lengths).to_device(self.device);
         let places = Tensor::arange(time, (Kind::Int64, self.device));
-        let hidden = places.unsqueeze(0).gt_tensor(&lengths.unsqueeze(1)); // [batch, time]
-        let mask =
-            Tensor::zeros([batch, time], (self.kind, self.device)).masked_fill(&hidden, f64::NEG_INFINITY);
+        let ahead = places.unsqueeze(0).gt_tensor(&lengths.unsqueeze(1)); // [batch, time]
+        let masked = |hidden: &Tensor| {
+            let open = Tensor::zeros([batch, time], (self.kind, self.device));
+            open.masked_fill(hidden, f64::NEG_INFINITY).view([batch, 1, 1, time])
+        };
+        let mask = masked(&ahead);
+        let near = match &self.config.sliding {
+            Some(sliding) => {
+                let behind = places.unsqueeze(0).le_tensor(&(&lengths - sliding.size).unsqueeze(1));
+                masked(&ahead.logical_or(&behind))
+            }
+            None => mask.shallow_clone(),
+        };
         let rows = Tensor::arange(batch, (Kind::Int64, self.device));
-        View { rows, lengths, batch, time, mask: mask.view([batch, 1, 1, time]) }
+        View { rows, lengths, batch, time, mask, near }
     }
 
     /// Writes the new token's keys and values, and gives those of all tokens: `[batch, kv_heads, time, head_dim]`.

@@ -253,7 +253,7 @@ impl Engine {
             for (i, &p) in prompt_of.iter().enumerate() {
                 cache.write_prompt(layer, first + i, &packed.ranges[p], &qkv);
             }
-            packed_attention(&qkv, &packed)
+            packed_attention(&qkv, &packed, self.lm.config().window(layer))
         });
         let last: Vec<i64> = prompt_of.iter().map(|&p| packed.ranges[p].end as i64 - 1).collect();
         let hidden = hidden.index_select(0, &Tensor::from_slice(&last).to_device(self.lm.device()));
@@ -274,7 +274,8 @@ impl Engine {
         let cache = &self.cache;
         let hidden = self.lm.run(&tokens, &positions, |layer, qkv| {
             let (keys, values) = cache.append(layer, &view, &qkv);
-            cached_attention(&qkv.q, &keys, &values, &view.mask)
+            let mask = if self.lm.config().window(layer).is_some() { &view.near } else { &view.mask };
+            cached_attention(&qkv.q, &keys, &values, mask)
         });
         let drawn = self.sample(0, &hidden);
         self.accept(0, drawn)

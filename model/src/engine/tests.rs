@@ -21,6 +21,7 @@ fn config(family: Family) -> ModelConfig {
         rope: RopeScaling::Default,
         tied: true,
         qkv_bias: family == Family::Qwen2,
+        sliding: None,
     }
 }
 

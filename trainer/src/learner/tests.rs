@@ -20,6 +20,7 @@ fn config(vocab: i64) -> ModelConfig {
         rope: RopeScaling::Default,
         tied: true,
         qkv_bias: false,
+        sliding: None,
     }
 }
 

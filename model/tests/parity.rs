@@ -1,0 +1,162 @@
+//! Against golden values that `transformers` computed (`parity/make.py`): log-probabilities, greedy decoding, chats.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like the tests themselves")]
+
+use serde::Deserialize;
+use sinternal_model::engine::{Engine, EngineOptions, Request, SamplingParams};
+use sinternal_model::logprob::target_log_probs;
+use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder, Packed, Tokenizer};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tch::{Tensor, no_grad};
+use tempfile::TempDir;
+
+#[derive(Deserialize)]
+struct Golden {
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+    /// Mean |Δ log p| of `transformers` in bfloat16.
+    bfloat16_error: f64,
+    prompt: Vec<u32>,
+    greedy: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Chat {
+    tokenizer: String,
+    messages: Vec<Message>,
+    generate: bool,
+    text: String,
+    ids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: String,
+    content: String,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity")
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// Every case with its model folder, which shares one tokenizer with the others.
+fn cases() -> Vec<(String, TempDir, Golden)> {
+    let mut names: Vec<String> = fs::read_dir(fixtures())
+        .unwrap()
+        .map(|e| e.unwrap())
+        .filter(|e| e.path().join("golden.json").exists())
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let case = |name: String| {
+        let dir = tempfile::tempdir().unwrap();
+        copy_into(&fixtures().join("tokenizer-chatml"), dir.path());
+        copy_into(&fixtures().join(&name), dir.path());
+        let golden = fs::read_to_string(dir.path().join("golden.json")).unwrap();
+        (name, dir, serde_json::from_str(&golden).unwrap())
+    };
+    names.into_iter().map(case).collect()
+}
+
+fn load(dir: &Path, kind: Kind) -> (ModelFolder, CausalLm) {
+    let folder = ModelFolder::open(dir).unwrap();
+    let lm = CausalLm::load(&folder, Device::Cpu, kind).unwrap();
+    (folder, lm)
+}
+
+/// Log-probability of every token but the first.
+fn log_probs(lm: &CausalLm, tokens: &[u32]) -> Vec<f32> {
+    let hidden = no_grad(|| lm.forward(&Packed::new(&[tokens], Device::Cpu)));
+    let targets: Vec<i64> = tokens[1..].iter().map(|&t| i64::from(t)).collect();
+    let hidden = hidden.narrow(0, 0, targets.len() as i64);
+    Vec::try_from(target_log_probs(&hidden, lm.head(), &Tensor::from_slice(&targets), 1.0)).unwrap()
+}
+
+fn greedy(lm: CausalLm, prompt: &[u32], tokens: usize) -> Vec<u32> {
+    let options = EngineOptions { max_sequences: 4, kv_budget_bytes: 1 << 26, max_waiting: 4 };
+    let mut engine = Engine::new(lm, vec![1, 2], 0, options);
+    let sampling = SamplingParams { ignore_eos: true, ..SamplingParams::greedy(tokens) };
+    let request =
+        Request { id: 0, key: 0, prompt: prompt.to_vec(), samples: vec![0], sampling, choice: None };
+    engine.submit(request).unwrap();
+    let mut finished = Vec::new();
+    while !engine.is_idle() {
+        finished.extend(engine.step());
+    }
+    finished.pop().unwrap().tokens
+}
+
+#[test]
+fn there_is_a_case_for_every_family_and_option() {
+    let names: Vec<String> = cases().into_iter().map(|(name, ..)| name).collect();
+    let expected = [
+        "llama-dynamic",
+        "llama-linear",
+        "llama-llama3",
+        "llama-sharded",
+        "qwen2",
+        "qwen2-untied-bf16",
+        "qwen2-window",
+        "qwen2-yarn",
+        "qwen3",
+        "qwen3-untied-f16",
+        "qwen3-window",
+        "qwen3-yarn-tuned",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn float32_log_probabilities() {
+    for (name, dir, golden) in cases() {
+        let (_, lm) = load(dir.path(), Kind::Float);
+        let ours = log_probs(&lm, &golden.tokens);
+        assert_eq!(ours.len(), golden.logprobs.len());
+        let worst = ours.iter().zip(&golden.logprobs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{name}: log-probabilities differ by {worst}");
+    }
+}
+
+#[test]
+fn greedy_decoding() {
+    for (name, dir, golden) in cases() {
+        let (_, lm) = load(dir.path(), Kind::Float);
+        assert_eq!(greedy(lm, &golden.prompt, golden.greedy.len()), golden.greedy, "{name}");
+    }
+}
+
+#[test]
+fn bfloat16_is_no_worse_than_the_reference() {
+    let (mut ours, mut theirs) = (0.0, 0.0);
+    for (name, dir, golden) in cases() {
+        let (_, lm) = load(dir.path(), Kind::BFloat16);
+        let found = log_probs(&lm, &golden.tokens);
+        let errors = found.iter().zip(&golden.logprobs).map(|(a, b)| f64::from((a - b).abs()));
+        let error = errors.sum::<f64>() / found.len() as f64;
+        assert!(error < 1.5 * golden.bfloat16_error, "{name}: {error} against {}", golden.bfloat16_error);
+        (ours, theirs) = (ours + error, theirs + golden.bfloat16_error);
+    }
+    assert!(ours < theirs, "over all cases {ours} against {theirs}");
+}
+
+#[test]
+fn chats_render_and_encode_byte_for_byte() {
+    let text = fs::read_to_string(fixtures().join("chats.json")).unwrap();
+    let chats: Vec<Chat> = serde_json::from_str(&text).unwrap();
+    assert_eq!(chats.len(), 12);
+    for chat in chats {
+        let tokenizer = Tokenizer::load(&fixtures().join(format!("tokenizer-{}", chat.tokenizer))).unwrap();
+        let turns: Vec<ChatTurn<'_>> =
+            chat.messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
+        assert_eq!(tokenizer.render(&turns, chat.generate).unwrap(), chat.text);
+        assert_eq!(tokenizer.encode_chat(&turns, chat.generate).unwrap(), chat.ids, "{}", chat.text);
+    }
+}
