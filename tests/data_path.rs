@@ -83,6 +83,32 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn estimators_aggregations_and_clips_are_chosen_in_the_job_file() {
+    let cluster = Cluster::start(1);
+    let job = arithmetic_job(cluster.path(), 2, 0);
+    let mut losses = Vec::new();
+    for (advantage, aggregation) in [
+        ("grpo", "sequence-mean-token-mean"),
+        ("dr-grpo", "fixed-length"),
+        ("rloo", "token-mean"),
+        ("batch", "sequence-mean-token-sum"),
+    ] {
+        let choice =
+            format!("advantage = \"{advantage}\"\naggregation = \"{aggregation}\"\nclip_high = 0.28\n");
+        let id = cluster.submit(&format!("{job}{choice}"), &[]);
+        cluster.watch(&id).ok();
+        let first = &cluster.metrics(&id)[0];
+        assert_eq!((number(first, "first_ratio_gap"), number(first, "first_clip_fraction")), (0.0, 0.0));
+        assert!(number(first, "trained_sequences") > 0.0);
+        losses.push(number(first, "grad_norm"));
+    }
+    // The same samples, four different gradients.
+    assert!(losses.windows(2).all(|w| (w[0] - w[1]).abs() > 1e-6), "{losses:?}");
+    let error = cluster.try_submit(&format!("{job}advantage = \"gae\"\n"), &[]).error();
+    assert!(error.contains("grpo.advantage") && error.contains("gae"), "{error}");
+}
+
+#[test]
 fn a_random_model_of_each_family_goes_through_and_what_taught_nothing_changes_nothing() {
     let cluster = Cluster::start(1);
     let data = gsm8k(cluster.path());

@@ -3,6 +3,7 @@
 //! A stage runs exactly if its section is there, in the order collect, sft, verifier, grpo; `eval` measures before,
 //! between and after.
 
+use crate::algorithm::{Aggregation, Estimator};
 use serde::{Deserialize, Serialize};
 use sinternal_service::config::{Config, parse_strict};
 use std::path::{Path, PathBuf};
@@ -185,9 +186,18 @@ pub struct GrpoSpec {
     /// Optimizer steps on each batch.
     #[serde(default = "one")]
     pub epochs: u32,
+    /// How rewards become advantages.
+    #[serde(default)]
+    pub advantage: Estimator,
+    /// How the losses of tokens become one.
+    #[serde(default)]
+    pub aggregation: Aggregation,
     /// Ratios are clipped to 1 ± this.
     #[serde(default = "default_clip")]
     pub clip: f64,
+    /// The upper bound alone, where it differs (DAPO's clip-higher).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_high: Option<f64>,
     /// Weight of the KL divergence (k3) from the policy at the start of the stage.
     #[serde(default)]
     pub kl: f64,
@@ -254,7 +264,8 @@ pub enum EvalSplit {
 }
 
 impl Config for JobSpec {
-    const OPTIONAL: &'static [&'static str] = &["data.path", "data.instruction", "verifier.model"];
+    const OPTIONAL: &'static [&'static str] =
+        &["data.path", "data.instruction", "verifier.model", "grpo.clip_high"];
 }
 
 impl Default for JobSpec {
@@ -294,7 +305,10 @@ impl Default for JobSpec {
                 warmup_steps: 5,
                 schedule: ScheduleKind::Linear,
                 epochs: 2,
+                advantage: Estimator::Grpo,
+                aggregation: Aggregation::TokenMean,
                 clip: 0.2,
+                clip_high: None,
                 kl: 0.05,
                 max_grad_norm: 1.0,
                 min_group_std: 0.05,
@@ -412,6 +426,7 @@ impl GrpoSpec {
         require(ahead <= MOST_GROUPS as u64, "grpo.prompts, grpo.staleness", &too_many)?;
         require(positive(self.learning_rate), "grpo.learning_rate", "must be positive")?;
         require(positive(self.clip) && self.clip < 1.0, "grpo.clip", "must lie in (0, 1)")?;
+        require(self.clip_high.is_none_or(positive), "grpo.clip_high", "must be positive")?;
         require(self.kl.is_finite() && self.kl >= 0.0, "grpo.kl", "must be 0 or more")?;
         require(
             self.min_group_std.is_finite() && self.min_group_std >= 0.0,

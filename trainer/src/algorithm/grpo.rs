@@ -1,8 +1,8 @@
-//! The clipped surrogate with a KL penalty, averaged over the tokens of the whole step.
+//! The clipped surrogate with a KL penalty, as a weighted sum over the tokens of the whole step.
 //!
 //! PPO's clipped objective (Schulman et al., 2017, eq. 7) with group-relative advantages (Shao et al., 2024,
-//! arXiv 2402.03300, eq. 3), token mean over the step as in DAPO (arXiv 2503.14476, eq. 8), and the k3 estimator of
-//! the KL divergence (Schulman, 2020): `exp(d) − d − 1` with `d = log π_ref − log π`.
+//! arXiv 2402.03300, eq. 3), bounds of their own above and below as in DAPO (arXiv 2503.14476, section 3.1), and the k3
+//! estimator of the KL divergence (Schulman, 2020): `exp(d) − d − 1` with `d = log π_ref − log π`.
 
 use crate::learner::{Chunk, Objective};
 use tch::{Kind, Tensor, no_grad};
@@ -16,14 +16,26 @@ pub struct GrpoBatch {
     pub old: Tensor,
     /// Log-probabilities under the reference policy, where there is a KL penalty.
     pub reference: Option<Tensor>,
+    /// How much each token counts; see [`super::token_weights`].
+    pub weights: Tensor,
+}
+
+/// Settings of the objective.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Surrogate {
+    /// Ratios are clipped to no less than 1 − this.
+    pub clip_low: f64,
+    /// And to no more than 1 + this.
+    pub clip_high: f64,
+    /// Weight of the KL penalty.
+    pub kl: f64,
 }
 
 /// The objective of one pass over a batch.
 #[derive(Debug)]
 pub struct Grpo<'a> {
     batch: &'a GrpoBatch,
-    clip: f64,
-    kl: f64,
+    settings: Surrogate,
     sums: Sums,
 }
 
@@ -49,10 +61,10 @@ pub struct GrpoStats {
 }
 
 impl<'a> Grpo<'a> {
-    /// Ratios are clipped to 1 ± `clip`; `kl` weighs the penalty.
+    /// An objective over `batch`.
     #[must_use]
-    pub fn new(batch: &'a GrpoBatch, clip: f64, kl: f64) -> Self {
-        Self { batch, clip, kl, sums: Sums::default() }
+    pub fn new(batch: &'a GrpoBatch, settings: Surrogate) -> Self {
+        Self { batch, settings, sums: Sums::default() }
     }
 
     /// Figures of the pass so far.
@@ -74,8 +86,9 @@ impl Objective for Grpo<'_> {
         let advantages = pick(&self.batch.advantages);
         let ratio = (chunk.log_probs - pick(&self.batch.old)).exp();
         let plain = &ratio * &advantages;
-        let clipped = ratio.clamp(1.0 - self.clip, 1.0 + self.clip) * &advantages;
-        let mut loss = -plain.minimum(&clipped).sum(Kind::Float);
+        let Surrogate { clip_low, clip_high, kl } = self.settings;
+        let clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * &advantages;
+        let mut losses = -plain.minimum(&clipped);
         no_grad(|| {
             self.sums.clipped += clipped.lt_tensor(&plain).sum(Kind::Double).double_value(&[]);
             self.sums.ratio += ratio.sum(Kind::Double).double_value(&[]);
@@ -84,11 +97,11 @@ impl Objective for Grpo<'_> {
         });
         if let Some(reference) = &self.batch.reference {
             let d = pick(reference) - chunk.log_probs;
-            let k3 = (d.exp() - &d - 1.0).sum(Kind::Float);
-            self.sums.kl += k3.double_value(&[]);
-            loss += k3 * self.kl;
+            let k3 = d.exp() - &d - 1.0;
+            self.sums.kl += k3.sum(Kind::Double).double_value(&[]);
+            losses += k3 * kl;
         }
-        loss / self.batch.advantages.size()[0] as f64
+        (losses * pick(&self.batch.weights)).sum(Kind::Float)
     }
 }
 
@@ -106,8 +119,13 @@ mod tests {
             advantages: Tensor::from_slice(advantages),
             old: Tensor::from_slice(old),
             reference: reference.map(Tensor::from_slice),
+            weights: Tensor::full(
+                [new.len() as i64],
+                1.0 / new.len() as f64,
+                (Kind::Float, tch::Device::Cpu),
+            ),
         };
-        let mut objective = Grpo::new(&batch, 0.2, 0.1);
+        let mut objective = Grpo::new(&batch, Surrogate { clip_low: 0.2, clip_high: 0.3, kl: 0.1 });
         let log_probs = Tensor::from_slice(new).set_requires_grad(true);
         let places = Tensor::arange(new.len() as i64, (Kind::Int64, tch::Device::Cpu));
         let loss = objective.loss(&Chunk { log_probs: &log_probs, places: &places });
@@ -125,13 +143,23 @@ mod tests {
 
     #[test]
     fn clipping_stops_the_gradient_on_the_winning_side_alone() {
-        // Ratios e^0.5 = 1.6487 twice: clipped to 1.2 for a positive advantage, not for a negative one.
+        // Ratios e^0.5 = 1.6487 twice: clipped to 1.3 for a positive advantage, not for a negative one.
         let (loss, gradient, stats) = evaluate(&[-0.5, -0.5], &[-1.0, -1.0], &[1.0, -1.0], None);
         let ratio = 0.5f64.exp();
-        assert!((loss - (-1.2 + ratio) / 2.0).abs() < 1e-6);
+        assert!((loss - (-1.3 + ratio) / 2.0).abs() < 1e-6);
         assert_eq!(gradient[0], 0.0);
         assert!((f64::from(gradient[1]) - ratio / 2.0).abs() < 1e-6);
         assert_eq!(stats.clip_fraction, 0.5);
+    }
+
+    #[test]
+    fn each_side_has_its_own_bound() {
+        // Ratio e^−0.5 = 0.6065: below 0.8, so it clips for a negative advantage.
+        let (loss, gradient, stats) = evaluate(&[-1.5], &[-1.0], &[-1.0], None);
+        assert!((loss - 0.8).abs() < 1e-6 && gradient[0] == 0.0 && stats.clip_fraction == 1.0);
+        // Ratio e^0.25 = 1.2840 lies within the upper bound of 1.3.
+        let (loss, _, stats) = evaluate(&[-0.75], &[-1.0], &[1.0], None);
+        assert!((loss + 0.25f64.exp()).abs() < 1e-6 && stats.clip_fraction == 0.0);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The mathematics of a step, one concept a file.
 
 mod advantage;
+mod aggregate;
 mod grpo;
 mod nll;
 
-pub use advantage::{GroupAdvantages, group_advantages};
-pub use grpo::{Grpo, GrpoBatch, GrpoStats};
+pub use advantage::{Estimator, GroupAdvantages, group_advantages, normalise_batch};
+pub use aggregate::{Aggregation, token_weights};
+pub use grpo::{Grpo, GrpoBatch, GrpoStats, Surrogate};
 pub use nll::NegativeLogLikelihood;

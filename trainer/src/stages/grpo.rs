@@ -81,7 +81,7 @@ impl Run {
             let waited = self.gather(&mut scorer, &mut pending, step).await?;
             let Some(done) = pending.remove(&step) else { continue };
             done.groups.iter().flatten().for_each(|s| telemetry::trace(s, self.version));
-            let batch = Batch::assemble(&done.groups, spec.min_group_std);
+            let batch = Batch::assemble(&done.groups, spec.min_group_std, spec.advantage);
             let update_began = Instant::now();
             let stats = self.learn(batch, &spec, schedule.rate(step)).await?;
             learned += stats.0.sequences.len();
@@ -219,9 +219,9 @@ impl Run {
         if batch.sequences.is_empty() {
             return Ok((batch, UpdateStats::default()));
         }
-        let spec = *spec;
+        let (spec, limit) = (*spec, self.spec.sampling.max_new_tokens);
         let updated = self.learner.call(move |learner| {
-            let stats = update(learner, &batch, &spec, rate);
+            let stats = update(learner, &batch, &spec, limit, rate);
             (batch, stats)
         });
         Ok(updated.await?)

@@ -1,6 +1,8 @@
 //! One policy update: scored groups to advantages to a batch to optimizer steps.
 
-use crate::algorithm::{GroupAdvantages, Grpo, GrpoBatch, group_advantages};
+use crate::algorithm::{
+    Estimator, GroupAdvantages, Grpo, GrpoBatch, Surrogate, group_advantages, normalise_batch, token_weights,
+};
 use crate::learner::{Learner, Sequence};
 use crate::spec::GrpoSpec;
 use sinternal_proto::{ScoreOutcome, Trace};
@@ -48,23 +50,31 @@ pub struct Batch {
 impl Batch {
     /// Turns each group's rewards into advantages and keeps what carries signal.
     #[must_use]
-    pub fn assemble(groups: &[Vec<ScoredTrace>], min_std: f64) -> Self {
+    pub fn assemble(groups: &[Vec<ScoredTrace>], min_std: f64, estimator: Estimator) -> Self {
         let mut batch = Self::default();
         for group in groups {
             let rewards: Vec<Option<f64>> = group.iter().map(ScoredTrace::reward).collect();
             batch.masked += rewards.iter().filter(|r| r.is_none()).count();
-            let mut advantages = vec![None; group.len()];
-            match group_advantages(&rewards, min_std) {
-                GroupAdvantages::ZeroVariance => batch.zero_variance += 1,
-                GroupAdvantages::TooFewScored => batch.too_few_scored += 1,
-                GroupAdvantages::Advantages(a) => {
-                    advantages = a;
-                    for (sample, advantage) in group.iter().zip(&advantages) {
-                        advantage.iter().for_each(|&a| batch.push(&sample.trace, a));
-                    }
+            let advantages = match group_advantages(&rewards, min_std, estimator) {
+                GroupAdvantages::Advantages(advantages) => advantages,
+                GroupAdvantages::ZeroVariance => {
+                    batch.zero_variance += 1;
+                    vec![None; group.len()]
                 }
-            }
+                GroupAdvantages::TooFewScored => {
+                    batch.too_few_scored += 1;
+                    vec![None; group.len()]
+                }
+            };
             batch.by_group.push(advantages);
+        }
+        if estimator == Estimator::Batch {
+            normalise_batch(batch.by_group.iter_mut().flatten().flatten());
+        }
+        for (sample, advantage) in groups.iter().flatten().zip(batch.by_group.concat()) {
+            if let Some(advantage) = advantage {
+                batch.push(&sample.trace, advantage);
+            }
         }
         batch
     }
@@ -111,13 +121,18 @@ pub struct UpdateStats {
     pub skipped: u32,
 }
 
-/// Makes `spec.epochs` optimizer steps on a batch that is not empty.
+/// Makes `spec.epochs` optimizer steps on a batch that is not empty; `limit` is the length limit of a completion.
 #[must_use]
-pub fn update(learner: &mut Learner, batch: &Batch, spec: &GrpoSpec, rate: f64) -> UpdateStats {
+pub fn update(learner: &mut Learner, batch: &Batch, spec: &GrpoSpec, limit: u32, rate: f64) -> UpdateStats {
     let device = learner.lm().device();
     let old = learner.score(&batch.sequences);
     let gap = (&old - Tensor::from_slice(&batch.behaviour).to_device(device)).abs();
+    let lengths: Vec<usize> = batch.sequences.iter().map(Sequence::completion_len).collect();
+    let weights = token_weights(&lengths, spec.aggregation, limit);
+    let settings =
+        Surrogate { clip_low: spec.clip, clip_high: spec.clip_high.unwrap_or(spec.clip), kl: spec.kl };
     let tensors = GrpoBatch {
+        weights: Tensor::from_slice(&weights).to_device(device),
         advantages: batch.token_advantages().to_device(device),
         reference: learner.score_reference(&batch.sequences),
         old,
@@ -128,7 +143,7 @@ pub fn update(learner: &mut Learner, batch: &Batch, spec: &GrpoSpec, rate: f64) 
         ..UpdateStats::default()
     };
     for epoch in 0..spec.epochs {
-        let mut objective = Grpo::new(&tensors, spec.clip, spec.kl);
+        let mut objective = Grpo::new(&tensors, settings);
         let step = learner.step(&batch.sequences, &mut objective, rate, spec.max_grad_norm);
         let pass = objective.stats();
         if epoch == 0 {
@@ -181,7 +196,7 @@ mod tests {
             vec![sample(Some(1.0)), sample(Some(1.0))],
             vec![sample(None), sample(Some(1.0))],
         ];
-        let batch = Batch::assemble(&groups, 0.0);
+        let batch = Batch::assemble(&groups, 0.0, Estimator::Grpo);
         assert_eq!((batch.zero_variance, batch.too_few_scored, batch.masked), (1, 1, 2));
         assert_eq!(batch.sequences.len(), 2);
         assert_eq!(batch.behaviour, [-0.1, -0.2, -0.3, -0.1, -0.2, -0.3]);
