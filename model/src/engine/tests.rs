@@ -158,6 +158,42 @@ fn many_short_sequences_after_a_long_one_stay_within_the_budget() {
     assert!(kept.logprobs.iter().zip(alone).all(|(a, b)| (a - b).abs() < 1e-5));
 }
 
+/// Pearson's statistic of 100,000 first tokens after one prompt, against the model's own probabilities.
+#[test]
+fn draws_follow_the_distribution() {
+    const DRAWS: u32 = 100_000;
+    for temperature in [1.0, 0.7] {
+        let options =
+            EngineOptions { max_sequences: 5000, kv_budget_bytes: 1 << 30, max_waiting: DRAWS as usize };
+        // Narrow weights: every token is drawn often enough for the statistic.
+        let lm = CausalLm::random(config(Family::Qwen3), 21, 0.15, Device::Cpu);
+        let packed = Packed::new(&[[7u32, 8, 9]], Device::Cpu);
+        let hidden = no_grad(|| lm.forward(&packed)).narrow(0, 2, 1);
+        let expected =
+            Vec::<f32>::try_from(log_probs(&hidden, lm.head(), temperature).exp().view(-1)).unwrap();
+        let mut engine = Engine::new(lm, vec![EOS], 1, options);
+        let sampling = SamplingParams { temperature, ..sampling(1) };
+        engine.submit(request(1, &[7, 8, 9], &(0..DRAWS).collect::<Vec<_>>(), sampling)).unwrap();
+        let mut counts = vec![0u32; expected.len()];
+        while !engine.is_idle() {
+            for finished in engine.step() {
+                counts[finished.tokens[0] as usize] += 1;
+            }
+        }
+        assert_eq!(counts.iter().sum::<u32>(), DRAWS);
+        let mean = |p: f32| f64::from(p) * f64::from(DRAWS);
+        assert!(
+            expected.iter().all(|&p| mean(p) > 5.0),
+            "the least likely is drawn {}",
+            expected.iter().fold(1.0f32, |a, &b| a.min(b))
+        );
+        let chi: f64 =
+            counts.iter().zip(&expected).map(|(&n, &p)| (f64::from(n) - mean(p)).powi(2) / mean(p)).sum();
+        // 49 degrees of freedom: 85.4 is passed once in a thousand.
+        assert!(chi < 85.4, "temperature {temperature}: {chi}");
+    }
+}
+
 #[test]
 fn new_weights_arrive_between_tokens() {
     let dir = tempfile::tempdir().unwrap();
