@@ -23,7 +23,9 @@ pub use job::{Event, JobEvent, JobState, JobStatus, StepMetrics};
 pub use manifest::{Chunk, ManifestError, ModelFile, ModelManifest};
 pub use prompt::{Message, Prompt, PromptKind};
 pub use rollout::{Policy, RolloutTask, Sampling};
-pub use score::{HelpGrader, RewardComponents, ScoreOutcome, ScoreRequest, ScoreResult, Verdict};
+pub use score::{
+    HelpGrader, INVALID_CRITIQUE, RewardComponents, ScoreOutcome, ScoreRequest, ScoreResult, Verdict,
+};
 pub use trace::{FinishReason, Segment, Trace, TraceOutcome};
 
 /// Generated code, and the descriptors for gRPC reflection.

@@ -4,6 +4,9 @@ use crate::check::{MOST_TEXT_BYTES, at_most, invalid, present, require, unit};
 use crate::{Invalid, PromptKind, Sha256, pb};
 use serde::{Deserialize, Serialize};
 
+/// Why an answer is masked whose critique never reached its judgment: the verifier's fault, unlike all other reasons.
+pub const INVALID_CRITIQUE: &str = "invalid critique";
+
 /// How a benign answer's help is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

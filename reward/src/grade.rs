@@ -5,11 +5,10 @@ use crate::graders::{form, math, refusal};
 use crate::template::{Question, Template};
 use crate::verifier::Verification;
 use sinternal_model::think::split_reasoning;
-use sinternal_proto::{HelpGrader, PromptKind, RewardComponents, ScoreOutcome, ScoreRequest, Verdict};
+use sinternal_proto::{
+    HelpGrader, INVALID_CRITIQUE, PromptKind, RewardComponents, ScoreOutcome, ScoreRequest, Verdict,
+};
 use sinternal_world::recipe;
-
-/// Why an answer is masked whose critique never reached its judgment.
-pub(crate) const INVALID_CRITIQUE: &str = "invalid critique";
 
 /// What grading came to.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,10 +1,12 @@
 //! One scoring stream: bounded, each request answered once, in the order in which they are done.
 
-use crate::grade::{Graded, INVALID_CRITIQUE, conclude, grade, masked};
+use crate::grade::{Graded, conclude, grade, masked};
 use crate::state::{Loaded, State};
 use crate::template::Template;
 use crate::thread::{Unanswered, VERIFIER_CRASHED, VERIFIER_REFUSED};
-use sinternal_proto::{Invalid, ScoreOutcome, ScoreRequest, ScoreResult, ServiceError, Verdict, pb};
+use sinternal_proto::{
+    INVALID_CRITIQUE, Invalid, ScoreOutcome, ScoreRequest, ScoreResult, ServiceError, Verdict, pb,
+};
 use sinternal_service::metrics::{PARSE_FAILURES_TOTAL, SCORE_SECONDS, SCORED_TOTAL};
 use std::collections::HashSet;
 use std::sync::Arc;

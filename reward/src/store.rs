@@ -258,7 +258,7 @@ fn entries(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hash = name.strip_prefix(".part-").or_else(|| name.strip_prefix(".new-")).unwrap_or(&name);
-    hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())
+    Sha256::parse(hash, "name").is_ok()
 }
 
 fn is_part(path: &Path) -> bool {

@@ -204,8 +204,7 @@ fn name(path: &Path) -> String {
 
 /// Names that this program gives: a hash, perhaps with the mark of an unfinished write.
 fn is_hash(name: &str) -> bool {
-    let hash = name.strip_suffix(".partial").unwrap_or(name);
-    hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())
+    Sha256::parse(name.strip_suffix(".partial").unwrap_or(name), "name").is_ok()
 }
 
 enum Failed {

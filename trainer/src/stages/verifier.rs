@@ -8,14 +8,14 @@ use crate::checkpoint;
 use crate::spec::HelpSpec;
 use sinternal_eval::{Gate, GateOutcome};
 use sinternal_model::{Kind, ModelError};
-use sinternal_proto::{FinishReason, HelpGrader, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256};
+use sinternal_proto::{
+    FinishReason, HelpGrader, INVALID_CRITIQUE, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 const STREAM: u64 = 2;
-/// How the reward service masks an answer whose critique never reached its judgment.
-const INVALID_CRITIQUE: &str = "invalid critique";
 
 /// A held-out answer with its label, from the oracle.
 #[derive(Debug, Clone)]
