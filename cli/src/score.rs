@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ScoreArgs) -> anyhow::Result<()> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let lm = CausalLm::load(&folder, device, kind)?;
-    lm.set_requires_grad(false);
+    lm.parameters().set_requires_grad(false);
     for (i, one) in sequences.iter().enumerate() {
         let logprobs =
             Vec::<f32>::try_from(score(&lm, std::slice::from_ref(one), 1.0).to_device(tch::Device::Cpu))?;

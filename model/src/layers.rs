@@ -1,8 +1,12 @@
 //! One transformer layer, and attention over packed sequences and over a cache.
+//!
+//! On the CPU the parts between the matrix products are native kernels; elsewhere they are composed of libtorch's
+//! operations. Both are tested against each other.
 
 use crate::config::ModelConfig;
-use crate::packed::{Bucket, Packed};
-use crate::rope::rotate;
+use crate::native;
+use crate::packed::{IndexedBucket, Indices, Packed};
+use crate::rope::{Angles, rotate};
 use tch::Tensor;
 
 /// Handles on a layer's parameters. q, k, v and gate, up are fused along their output rows.
@@ -20,9 +24,19 @@ pub(crate) struct Layer {
 
 /// Queries `[n, heads, head_dim]`, keys and values `[n, kv_heads, head_dim]`, rotated.
 pub(crate) struct Qkv {
+    /// All three, `[n, heads + 2 * kv_heads, head_dim]`; the others are views of it.
+    pub(crate) all: Tensor,
     pub(crate) q: Tensor,
     pub(crate) k: Tensor,
     pub(crate) v: Tensor,
+}
+
+impl Qkv {
+    fn new(all: Tensor, config: &ModelConfig) -> Self {
+        let (heads, kv) = (config.heads, config.kv_heads);
+        let (q, k, v) = (all.narrow(1, 0, heads), all.narrow(1, heads, kv), all.narrow(1, heads + kv, kv));
+        Self { all, q, k, v }
+    }
 }
 
 impl Layer {
@@ -31,74 +45,99 @@ impl Layer {
         &self,
         x: &Tensor,
         config: &ModelConfig,
-        rope: &(Tensor, Tensor),
+        angles: &Angles<'_>,
         attend: impl FnOnce(Qkv) -> Tensor,
     ) -> Tensor {
-        let qkv = self.project(&norm(x, &self.input_norm, config.norm_eps), config, rope);
+        let qkv = self.project(&norm(x, &self.input_norm, config.norm_eps), config, angles);
         let x = x + attend(qkv).linear(&self.output, None::<&Tensor>);
         let gate_up = norm(&x, &self.post_norm, config.norm_eps).linear(&self.gate_up, None::<&Tensor>);
-        let (gate, up) = (
-            gate_up.narrow(1, 0, config.intermediate),
-            gate_up.narrow(1, config.intermediate, config.intermediate),
-        );
-        x + (gate.silu() * up).linear(&self.down, None::<&Tensor>)
+        x + gated(&gate_up).linear(&self.down, None::<&Tensor>)
     }
 
-    fn project(&self, x: &Tensor, config: &ModelConfig, rope: &(Tensor, Tensor)) -> Qkv {
+    fn project(&self, x: &Tensor, config: &ModelConfig, angles: &Angles<'_>) -> Qkv {
         let (heads, kv) = (config.heads, config.kv_heads);
         let all = x.linear(&self.qkv, self.qkv_bias.as_ref()).view([-1, heads + 2 * kv, config.head_dim]);
-        let mut qk = all.narrow(1, 0, heads + kv); // normed and rotated together: half the calls
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            let weight = Tensor::cat(
-                &[
-                    q_norm.expand([heads, config.head_dim], false),
-                    k_norm.expand([kv, config.head_dim], false),
-                ],
-                0,
-            );
-            qk = qk.rms_norm(config.head_dim, None::<&Tensor>, config.norm_eps) * weight;
-        }
-        let qk = rotate(&qk, rope);
-        Qkv { q: qk.narrow(1, 0, heads), k: qk.narrow(1, heads, kv), v: all.narrow(1, heads + kv, kv) }
+        let norms = self.qk_norm.as_ref();
+        let rotated = if native::supports(&all) {
+            native::rotate(&all, angles.positions, angles.tables, norms, config)
+        } else {
+            composed_rotate(&all, angles, norms, config)
+        };
+        Qkv::new(rotated, config)
     }
 }
 
 /// RMS norm over the last dimension (Zhang and Sennrich, 2019).
 pub(crate) fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    x.rms_norm(weight.size(), Some(weight), eps)
+    if native::supports(x) {
+        native::rms_norm(x, weight, eps)
+    } else {
+        x.rms_norm(weight.size(), Some(weight), eps)
+    }
+}
+
+/// SwiGLU (Shazeer, 2020): `silu(gate) · up`, the halves of `[n, 2 * intermediate]`.
+fn gated(gate_up: &Tensor) -> Tensor {
+    if native::supports(gate_up) { native::swiglu(gate_up) } else { composed_gated(gate_up) }
+}
+
+fn composed_gated(gate_up: &Tensor) -> Tensor {
+    let width = gate_up.size()[1] / 2;
+    gate_up.narrow(1, 0, width).silu() * gate_up.narrow(1, width, width)
+}
+
+fn composed_rotate(
+    all: &Tensor,
+    angles: &Angles<'_>,
+    norms: Option<&(Tensor, Tensor)>,
+    config: &ModelConfig,
+) -> Tensor {
+    let (heads, kv, dim) = (config.heads, config.kv_heads, config.head_dim);
+    let mut qk = all.narrow(1, 0, heads + kv); // normed and rotated together: half the calls
+    if let Some((q_norm, k_norm)) = norms {
+        let weight = Tensor::cat(&[q_norm.expand([heads, dim], false), k_norm.expand([kv, dim], false)], 0);
+        qk = qk.rms_norm(dim, None::<&Tensor>, config.norm_eps) * weight;
+    }
+    let (cos, sin) = angles.gathered(all.kind());
+    Tensor::cat(&[rotate(&qk, &cos, &sin), all.narrow(1, heads + kv, kv)], 1)
 }
 
 /// Causal attention within each sequence of a pack: `[n, heads * head_dim]`. With a window, tokens see only as many,
 /// themselves included.
-pub(crate) fn packed_attention(qkv: &Qkv, packed: &Packed, window: Option<i64>) -> Tensor {
-    let parts: Vec<Tensor> = packed.buckets.iter().map(|b| bucket_attention(qkv, b, window)).collect();
-    if parts.len() == 1 { parts.into_iter().next().expect("one part") } else { Tensor::cat(&parts, 0) }
+pub(crate) fn packed_attention(
+    qkv: &Qkv,
+    packed: &Packed,
+    config: &ModelConfig,
+    window: Option<i64>,
+) -> Tensor {
+    match &packed.plan.indices {
+        None => native::attention(&qkv.all, &packed.plan, config, window),
+        Some(indices) => composed_attention(qkv, indices, window),
+    }
 }
 
-fn bucket_attention(qkv: &Qkv, bucket: &Bucket, window: Option<i64>) -> Tensor {
-    let spread = |x: &Tensor| {
-        let rows = x.narrow(0, bucket.start, bucket.len);
-        let rows = match &bucket.padding {
-            Some(padding) => rows.index_select(0, &padding.spread),
-            None => rows,
-        };
-        let [_, heads, dim] = rows.size()[..] else { unreachable!("three dimensions") };
-        rows.view_([bucket.batch, bucket.time, heads, dim]).transpose(1, 2) // [batch, heads, time, head_dim]
+fn composed_attention(qkv: &Qkv, indices: &Indices, window: Option<i64>) -> Tensor {
+    let parts: Vec<Tensor> = indices.buckets.iter().map(|b| bucket_attention(qkv, b, window)).collect();
+    Tensor::cat(&parts, 0).index_select(0, &indices.order)
+}
+
+fn bucket_attention(qkv: &Qkv, bucket: &IndexedBucket, window: Option<i64>) -> Tensor {
+    let &IndexedBucket { batch, q: queries, t: keys, .. } = bucket;
+    let spread = |x: &Tensor, rows: &Tensor, time: i64| {
+        let [_, heads, dim] = x.size()[..] else { unreachable!("three dimensions") };
+        x.index_select(0, rows).view_([batch, time, heads, dim]).transpose(1, 2) // [batch, heads, time, head_dim]
     };
-    let (q, k, v) = (spread(&qkv.q), spread(&qkv.k), spread(&qkv.v));
-    let groups = q.size()[1] != k.size()[1];
-    let seen = window.filter(|&w| w < bucket.time).map(|w| {
-        let all = Tensor::ones([bucket.time, bucket.time], (tch::Kind::Bool, q.device()));
-        all.tril(0).triu(1 - w) // [time, time]
+    let q = spread(&qkv.q, &bucket.queries, queries);
+    let (k, v) = (spread(&qkv.k, &bucket.keys, keys), spread(&qkv.v, &bucket.keys, keys));
+    let window = window.filter(|&w| w < keys);
+    let seen = (window.is_some() || queries < keys).then(|| {
+        let all = Tensor::ones([queries, keys], (tch::Kind::Bool, q.device())).tril(keys - queries);
+        window.map_or_else(|| all.shallow_clone(), |w| all.triu(keys - queries + 1 - w))
     });
-    let causal = seen.is_none();
+    let (causal, groups) = (seen.is_none(), q.size()[1] != k.size()[1]);
     let out = Tensor::scaled_dot_product_attention(&q, &k, &v, seen.as_ref(), 0.0, causal, None, groups);
     let width = q.size()[1] * q.size()[3];
-    let flat = out.transpose(1, 2).reshape([bucket.batch * bucket.time, width]);
-    match &bucket.padding {
-        Some(padding) => flat.index_select(0, &padding.gather),
-        None => flat,
-    }
+    out.transpose(1, 2).reshape([batch * queries, width]).index_select(0, &bucket.kept)
 }
 
 /// Attention of one new token per sequence over cached keys and values: `[batch, heads * head_dim]`.
@@ -113,3 +152,6 @@ pub(crate) fn cached_attention(q: &Tensor, keys: &Tensor, values: &Tensor, mask:
     let scores = q.matmul(&keys.transpose(2, 3)) + mask; // [batch, kv_heads, group, time]
     scores.softmax(-1, None::<tch::Kind>).matmul(values).reshape([batch, heads * dim])
 }
+
+#[cfg(test)]
+mod tests;

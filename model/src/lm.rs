@@ -3,9 +3,11 @@
 use crate::config::{Family, ModelConfig};
 use crate::layers::{Layer, Qkv, norm, packed_attention};
 use crate::packed::Packed;
+use crate::parameters::{Parameters, Parts};
 use crate::rope::Rope;
 use crate::weights::Checkpoint;
 use crate::{ModelError, ModelFolder};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -13,40 +15,15 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// libtorch has one generator for all threads: whoever seeds it draws alone.
 pub(crate) static SEEDED: Mutex<()> = Mutex::new(());
 
-/// A tensor that training updates, made of one or more tensors of the file laid under each other.
-#[derive(Debug)]
-pub struct Parameter {
-    /// The tensor itself; all handles on it share its storage.
-    pub tensor: Tensor,
-    /// Name and shape of each part, in the file's own terms; parts follow each other along dimension 0.
-    pub parts: Vec<(String, Vec<i64>)>,
-}
-
-impl Parameter {
-    /// Weight decay applies: matrices yes, norms and biases no.
-    #[must_use]
-    pub fn decays(&self) -> bool {
-        self.tensor.dim() > 1
-    }
-
-    /// The parts as views, with their names in the file.
-    pub fn views(&self) -> impl Iterator<Item = (&str, Tensor)> {
-        let mut row = 0;
-        self.parts.iter().map(move |(name, shape)| {
-            let view = self.tensor.narrow(0, row, shape[0]);
-            row += shape[0];
-            (name.as_str(), view)
-        })
-    }
-}
-
 /// A causal language model on one device. Not `Sync`: one thread owns it.
 #[derive(Debug)]
 pub struct CausalLm {
     config: ModelConfig,
-    parameters: Vec<Parameter>,
+    parameters: Parameters,
     embedding: Tensor,
-    layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
+    /// Which parameters belong to each layer.
+    pub(crate) of_layer: Vec<Range<usize>>,
     final_norm: Tensor,
     head: Tensor,
     rope: Rope,
@@ -56,11 +33,12 @@ impl CausalLm {
     /// Loads a folder's weights, cast to `kind`.
     ///
     /// # Errors
-    /// A missing, extra, misshapen or non-finite tensor, or a damaged file; each by name.
+    /// A missing, extra, misshapen or non-finite tensor, or a damaged file; each by name. Names and shapes are compared
+    /// before any memory is taken.
     pub fn load(folder: &ModelFolder, device: Device, kind: Kind) -> Result<Self, ModelError> {
         let checkpoint = Checkpoint::open(&folder.dir)?;
+        checkpoint.check(&plan(&folder.config).concat())?;
         let model = Self::empty(folder.config.clone(), device, kind);
-        checkpoint.check(&model.expected())?;
         model.fill(&checkpoint)?;
         Ok(model)
     }
@@ -68,14 +46,23 @@ impl CausalLm {
     /// A randomly initialised model: matrices normal with deviation `std`, norms 1, biases 0.
     #[must_use]
     pub fn random(config: ModelConfig, seed: i64, std: f64, device: Device) -> Self {
-        let model = Self::empty(config, device, Kind::Float);
+        Self::random_in(config, seed, std, device, Kind::Float)
+    }
+
+    /// As [`CausalLm::random`], the same numbers rounded to `kind`.
+    #[must_use]
+    pub fn random_in(config: ModelConfig, seed: i64, std: f64, device: Device, kind: Kind) -> Self {
+        let model = Self::empty(config, device, kind);
         let _alone = SEEDED.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed);
         no_grad(|| {
-            for p in &model.parameters {
+            for p in model.parameters.list() {
                 let mut tensor = p.tensor.shallow_clone();
-                match (p.decays(), p.parts[0].0.ends_with("bias")) {
-                    (true, _) => drop(tensor.normal_(0.0, std)),
+                match (tensor.dim() > 1, p.parts[0].0.ends_with("bias")) {
+                    (true, _) => {
+                        let drawn = Tensor::empty(tensor.size(), (Kind::Float, device)).normal_(0.0, std);
+                        tensor.copy_(&drawn);
+                    }
                     (false, true) => drop(tensor.zero_()),
                     (false, false) => drop(tensor.fill_(1.0)),
                 }
@@ -84,13 +71,19 @@ impl CausalLm {
         model
     }
 
+    /// Another handle on the same weights: what changes them in one is seen by the other.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self::assemble(self.config.clone(), self.parameters.share(), self.device())
+    }
+
     /// Replaces the weights in place, as strictly as [`CausalLm::load`].
     ///
     /// # Errors
     /// As [`CausalLm::load`]; names and shapes are checked before anything changes.
     pub fn replace_weights(&self, dir: &Path) -> Result<(), ModelError> {
         let checkpoint = Checkpoint::open(dir)?;
-        checkpoint.check(&self.expected())?;
+        checkpoint.check(&plan(&self.config).concat())?;
         self.fill(&checkpoint)
     }
 
@@ -99,7 +92,7 @@ impl CausalLm {
     /// # Errors
     /// A file that cannot be written.
     pub fn save_weights(&self, dir: &Path, kind: Kind) -> Result<(), ModelError> {
-        crate::weights::save(dir, self.parameters.iter().flat_map(Parameter::views), kind)
+        crate::weights::save(dir, self.parameters.views(), kind)
     }
 
     /// The shape of the model.
@@ -108,17 +101,10 @@ impl CausalLm {
         &self.config
     }
 
-    /// Parameters in a fixed order.
+    /// All weights.
     #[must_use]
-    pub fn parameters(&self) -> &[Parameter] {
+    pub fn parameters(&self) -> &Parameters {
         &self.parameters
-    }
-
-    /// Marks every parameter as trained or frozen.
-    pub fn set_requires_grad(&self, trained: bool) {
-        for p in &self.parameters {
-            let _ = p.tensor.set_requires_grad(trained);
-        }
     }
 
     /// Where the model lives.
@@ -138,10 +124,16 @@ impl CausalLm {
         &self.head
     }
 
+    /// Where the output matrix stands in the list of parameters: first, where it is tied to the embedding.
+    #[must_use]
+    pub fn head_parameter(&self) -> usize {
+        if self.config.tied { 0 } else { self.parameters.list().len() - 1 }
+    }
+
     /// Final hidden states of packed sequences, `[n, hidden]`, in the order of the pack.
     pub fn forward(&self, packed: &Packed) -> Tensor {
         self.run(&packed.tokens, &packed.positions, |layer, qkv| {
-            packed_attention(&qkv, packed, self.config.window(layer))
+            packed_attention(&qkv, packed, &self.config, self.config.window(layer))
         })
     }
 
@@ -153,20 +145,33 @@ impl CausalLm {
         positions: &Tensor,
         mut attend: impl FnMut(usize, Qkv) -> Tensor,
     ) -> Tensor {
-        let rope = self.rope.at(positions, self.kind());
-        let mut x = Tensor::embedding(&self.embedding, tokens, -1, false, false);
+        let angles = self.rope.at(positions);
+        let mut x = self.embed(tokens);
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &self.config, &rope, |qkv| attend(i, qkv));
+            x = layer.forward(&x, &self.config, &angles, |qkv| attend(i, qkv));
         }
-        norm(&x, &self.final_norm, self.config.norm_eps)
+        self.finish(&x)
     }
 
-    fn expected(&self) -> Vec<(String, Vec<i64>)> {
-        self.parameters.iter().flat_map(|p| p.parts.clone()).collect()
+    /// `[n]` tokens to `[n, hidden]`.
+    pub(crate) fn embed(&self, tokens: &Tensor) -> Tensor {
+        Tensor::embedding(&self.embedding, tokens, -1, false, false)
+    }
+
+    /// One layer over packed sequences.
+    pub(crate) fn layer(&self, index: usize, x: &Tensor, packed: &Packed) -> Tensor {
+        self.layers[index].forward(x, &self.config, &self.rope.at(&packed.positions), |qkv| {
+            packed_attention(&qkv, packed, &self.config, self.config.window(index))
+        })
+    }
+
+    /// The final norm.
+    pub(crate) fn finish(&self, x: &Tensor) -> Tensor {
+        norm(x, &self.final_norm, self.config.norm_eps)
     }
 
     fn fill(&self, checkpoint: &Checkpoint) -> Result<(), ModelError> {
-        for (name, mut view) in self.parameters.iter().flat_map(Parameter::views) {
+        for (name, mut view) in self.parameters.views() {
             let value = checkpoint.read(name)?;
             no_grad(|| view.copy_(&value));
         }
@@ -174,70 +179,84 @@ impl CausalLm {
     }
 
     fn empty(config: ModelConfig, device: Device, kind: Kind) -> Self {
-        let mut builder = Builder { parameters: Vec::new(), device, kind };
-        let c = &config;
-        let embedding = builder.add(&[("model.embed_tokens.weight", &[c.vocab, c.hidden])]);
-        let layers = (0..c.layers).map(|i| builder.layer(c, i)).collect();
-        let final_norm = builder.add(&[("model.norm.weight", &[c.hidden])]);
-        let head = match c.tied {
-            true => embedding.shallow_clone(),
-            false => builder.add(&[("lm_head.weight", &[c.vocab, c.hidden])]),
+        let parameters = Parameters::zeros(plan(&config), kind, device);
+        Self::assemble(config, parameters, device)
+    }
+
+    /// Takes handles on the parameters, which lie in the order of [`plan`].
+    fn assemble(config: ModelConfig, parameters: Parameters, device: Device) -> Self {
+        let mut taken = 0;
+        let mut take = || {
+            taken += 1;
+            parameters.list()[taken - 1].tensor.shallow_clone()
         };
-        let rope = Rope::new(c, device);
-        Self { parameters: builder.parameters, embedding, layers, final_norm, head, rope, config }
+        let embedding = take();
+        let of_one = layer_plan(&config, 0).len();
+        let layers: Vec<Layer> = (0..config.layers).map(|_| assemble_layer(&config, &mut take)).collect();
+        let of_layer = (0..config.layers).map(|i| 1 + i * of_one..1 + (i + 1) * of_one).collect();
+        let final_norm = take();
+        let head = if config.tied { embedding.shallow_clone() } else { take() };
+        let rope = Rope::new(&config, device);
+        Self { parameters, embedding, layers, of_layer, final_norm, head, rope, config }
     }
 }
 
-struct Builder {
-    parameters: Vec<Parameter>,
-    device: Device,
-    kind: Kind,
+/// All parameters in order: embedding, layers, final norm, head if it has weights of its own.
+fn plan(c: &ModelConfig) -> Vec<Parts> {
+    let one = |name: &str, shape: &[i64]| vec![(name.to_owned(), shape.to_vec())];
+    let mut plan = vec![one("model.embed_tokens.weight", &[c.vocab, c.hidden])];
+    plan.extend((0..c.layers).flat_map(|i| layer_plan(c, i)));
+    plan.push(one("model.norm.weight", &[c.hidden]));
+    if !c.tied {
+        plan.push(one("lm_head.weight", &[c.vocab, c.hidden]));
+    }
+    plan
 }
 
-impl Builder {
-    fn add(&mut self, parts: &[(&str, &[i64])]) -> Tensor {
-        let mut shape = parts[0].1.to_vec();
-        shape[0] = parts.iter().map(|(_, s)| s[0]).sum();
-        let tensor = Tensor::zeros(&shape, (self.kind, self.device));
-        let parts = parts.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect();
-        self.parameters.push(Parameter { tensor: tensor.shallow_clone(), parts });
-        tensor
-    }
-
-    fn layer(&mut self, c: &ModelConfig, index: usize) -> Layer {
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let attn = |part: &str| name(&format!("self_attn.{part}"));
-        let mlp = |part: &str| name(&format!("mlp.{part}_proj.weight"));
-        let input_norm = self.add(&[(&name("input_layernorm.weight"), &[c.hidden])]);
-        let qkv = self.add(&[
-            (&attn("q_proj.weight"), &[q, c.hidden]),
-            (&attn("k_proj.weight"), &[kv, c.hidden]),
-            (&attn("v_proj.weight"), &[kv, c.hidden]),
+/// In the order in which [`assemble_layer`] takes them.
+fn layer_plan(c: &ModelConfig, index: usize) -> Vec<Parts> {
+    let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+    let part = |name: &str, shape: &[i64]| (format!("model.layers.{index}.{name}"), shape.to_vec());
+    let mut plan = vec![
+        vec![part("input_layernorm.weight", &[c.hidden])],
+        vec![
+            part("self_attn.q_proj.weight", &[q, c.hidden]),
+            part("self_attn.k_proj.weight", &[kv, c.hidden]),
+            part("self_attn.v_proj.weight", &[kv, c.hidden]),
+        ],
+    ];
+    if c.qkv_bias {
+        plan.push(vec![
+            part("self_attn.q_proj.bias", &[q]),
+            part("self_attn.k_proj.bias", &[kv]),
+            part("self_attn.v_proj.bias", &[kv]),
         ]);
-        let qkv_bias = c.qkv_bias.then(|| {
-            self.add(&[
-                (&attn("q_proj.bias"), &[q]),
-                (&attn("k_proj.bias"), &[kv]),
-                (&attn("v_proj.bias"), &[kv]),
-            ])
-        });
-        let qk_norm = (c.family == Family::Qwen3).then(|| {
-            let q_norm = self.add(&[(&attn("q_norm.weight"), &[c.head_dim])]);
-            (q_norm, self.add(&[(&attn("k_norm.weight"), &[c.head_dim])]))
-        });
-        Layer {
-            input_norm,
-            qkv,
-            qkv_bias,
-            qk_norm,
-            output: self.add(&[(&attn("o_proj.weight"), &[c.hidden, q])]),
-            post_norm: self.add(&[(&name("post_attention_layernorm.weight"), &[c.hidden])]),
-            gate_up: self.add(&[
-                (&mlp("gate"), &[c.intermediate, c.hidden]),
-                (&mlp("up"), &[c.intermediate, c.hidden]),
-            ]),
-            down: self.add(&[(&mlp("down"), &[c.hidden, c.intermediate])]),
-        }
+    }
+    if c.family == Family::Qwen3 {
+        plan.push(vec![part("self_attn.q_norm.weight", &[c.head_dim])]);
+        plan.push(vec![part("self_attn.k_norm.weight", &[c.head_dim])]);
+    }
+    plan.extend([
+        vec![part("self_attn.o_proj.weight", &[c.hidden, q])],
+        vec![part("post_attention_layernorm.weight", &[c.hidden])],
+        vec![
+            part("mlp.gate_proj.weight", &[c.intermediate, c.hidden]),
+            part("mlp.up_proj.weight", &[c.intermediate, c.hidden]),
+        ],
+        vec![part("mlp.down_proj.weight", &[c.hidden, c.intermediate])],
+    ]);
+    plan
+}
+
+fn assemble_layer(c: &ModelConfig, mut take: impl FnMut() -> Tensor) -> Layer {
+    Layer {
+        input_norm: take(),
+        qkv: take(),
+        qkv_bias: c.qkv_bias.then(&mut take),
+        qk_norm: (c.family == Family::Qwen3).then(|| (take(), take())),
+        output: take(),
+        post_norm: take(),
+        gate_up: take(),
+        down: take(),
     }
 }

@@ -2,8 +2,12 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-/// Rows of logits that exist at once, at most, in units of 2^20 elements (float32: 4 MiB each).
-const CHUNK_MEGA_ELEMENTS: i64 = 8;
+/// Logits of a chunk, at most, unless [`LEAST_ROWS`] have more: 4 MiB of float32, which a processor's cache holds.
+const CHUNK_ELEMENTS: i64 = 1 << 20;
+/// Logits of a strip of chunks, at most, unless one chunk has more.
+const STRIP_ELEMENTS: i64 = 1 << 24;
+/// Fewer rows would make the matrix products slow.
+const LEAST_ROWS: i64 = 64;
 
 /// Log-probabilities of the whole vocabulary, `[n, vocab]` float32: `log_softmax(hidden · headᵀ / temperature)`.
 ///
@@ -19,7 +23,13 @@ pub fn log_probs(hidden: &Tensor, head: &Tensor, temperature: f32) -> Tensor {
 /// Rows of a chunk such that its logits stay small whatever the vocabulary.
 #[must_use]
 pub fn chunk_rows(vocab: i64) -> i64 {
-    ((CHUNK_MEGA_ELEMENTS << 20) / vocab.max(1)).max(1)
+    (CHUNK_ELEMENTS / vocab.max(1)).max(LEAST_ROWS)
+}
+
+/// Rows of a strip: the gradients of so many rows' logits exist at once, in the model's element type.
+#[must_use]
+pub fn strip_rows(vocab: i64) -> i64 {
+    (STRIP_ELEMENTS / vocab.max(1)).max(LEAST_ROWS)
 }
 
 /// Log-probability of each target, `[n]` float32, without a graph and without the logits of more than one chunk.
@@ -61,7 +71,7 @@ mod tests {
         let hidden = Tensor::randn([300, 8], (Kind::Float, Device::Cpu));
         let head = Tensor::randn([65_536, 8], (Kind::Float, Device::Cpu));
         let targets = Tensor::randint(65_536, [300], (Kind::Int64, Device::Cpu));
-        assert_eq!(chunk_rows(65_536), 128);
+        assert_eq!(chunk_rows(65_536), 64);
         let whole = log_probs(&hidden, &head, 1.0).gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
         let difference = (target_log_probs(&hidden, &head, &targets, 1.0) - whole).abs().max();
         assert!(difference.double_value(&[]) < 1e-6);

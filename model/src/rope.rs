@@ -24,15 +24,29 @@ impl Rope {
         Self { cos: scaled(angles.cos()).to_device(device), sin: scaled(angles.sin()).to_device(device) }
     }
 
-    /// Cosines and sines of these positions: two tensors `[n, 1, head_dim]` of `kind`.
-    pub(crate) fn at(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
-        let pick = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).to_kind(kind);
-        (pick(&self.cos), pick(&self.sin))
+    /// The angles of tokens at these positions `[n]`.
+    pub(crate) fn at<'a>(&'a self, positions: &'a Tensor) -> Angles<'a> {
+        Angles { positions, tables: (&self.cos, &self.sin) }
+    }
+}
+
+/// Positions `[n]` int64 and the tables to look them up in.
+pub(crate) struct Angles<'a> {
+    pub(crate) positions: &'a Tensor,
+    /// Cosines and sines.
+    pub(crate) tables: (&'a Tensor, &'a Tensor),
+}
+
+impl Angles<'_> {
+    /// Cosines and sines of the positions, `[n, 1, head_dim]` of `kind` each.
+    pub(crate) fn gathered(&self, kind: Kind) -> (Tensor, Tensor) {
+        let pick = |table: &Tensor| table.index_select(0, self.positions).unsqueeze(1).to_kind(kind);
+        (pick(self.tables.0), pick(self.tables.1))
     }
 }
 
 /// Rotates `x` `[n, heads, head_dim]`.
-pub(crate) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+pub(crate) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     let half = x.size()[2] / 2;
     let (a, b) = (x.narrow(2, 0, half), x.narrow(2, half, half));
     x * cos + Tensor::cat(&[&-b, &a], 2) * sin
@@ -98,7 +112,7 @@ mod tests {
     fn rotation_of_a_known_angle() {
         let x = Tensor::from_slice(&[1.0f32, 0.0]).view([1, 1, 2]);
         let angle = Tensor::from_slice(&[0.5f32, 0.5]).view([1, 1, 2]);
-        let y = Vec::<f32>::try_from(rotate(&x, &(angle.cos(), angle.sin())).view(-1)).unwrap();
+        let y = Vec::<f32>::try_from(rotate(&x, &angle.cos(), &angle.sin()).view(-1)).unwrap();
         assert!((y[0] - 0.5f32.cos()).abs() < 1e-6 && (y[1] - 0.5f32.sin()).abs() < 1e-6);
     }
 }

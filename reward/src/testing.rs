@@ -127,7 +127,7 @@ impl Bigram<'_> {
         let lm = CausalLm::random(config, 1, 0.0, Device::Cpu); // all matrices zero, so attention is uniform
         let root = (vocab as f64).sqrt();
         let set = |name: &str, row: u32, column: u32, value: f64| {
-            let mut views = lm.parameters().iter().flat_map(|p| p.views());
+            let mut views = lm.parameters().views();
             let (_, tensor) = views.find(|(n, _)| *n == name).unwrap();
             let _ = tensor.get(i64::from(row)).get(i64::from(column)).fill_(value);
         };

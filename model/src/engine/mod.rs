@@ -92,7 +92,7 @@ impl Engine {
     /// An idle engine; `version` is the policy version of the model's weights.
     #[must_use]
     pub fn new(lm: CausalLm, end_of_text: Vec<u32>, version: u64, options: EngineOptions) -> Self {
-        lm.set_requires_grad(false);
+        lm.parameters().set_requires_grad(false);
         let cache = KvCache::new(&lm);
         Self {
             lm,
@@ -253,7 +253,7 @@ impl Engine {
             for (i, &p) in prompt_of.iter().enumerate() {
                 cache.write_prompt(layer, first + i, &packed.ranges[p], &qkv);
             }
-            packed_attention(&qkv, &packed, self.lm.config().window(layer))
+            packed_attention(&qkv, &packed, self.lm.config(), self.lm.config().window(layer))
         });
         let last: Vec<i64> = prompt_of.iter().map(|&p| packed.ranges[p].end as i64 - 1).collect();
         let hidden = hidden.index_select(0, &Tensor::from_slice(&last).to_device(self.lm.device()));

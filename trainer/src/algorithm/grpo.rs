@@ -12,8 +12,8 @@ use tch::{Kind, Tensor, no_grad};
 pub struct GrpoBatch {
     /// Advantage of the token's sample.
     pub advantages: Tensor,
-    /// Log-probabilities under the policy at the start of the step, by the learner's own pass.
-    pub old: Tensor,
+    /// Log-probabilities under the policy at the start of the step; `None` in the first pass, whose own they are.
+    pub old: Option<Tensor>,
     /// Log-probabilities under the reference policy, where there is a KL penalty.
     pub reference: Option<Tensor>,
     /// How much each token counts; see [`super::token_weights`].
@@ -84,7 +84,8 @@ impl Objective for Grpo<'_> {
     fn loss(&mut self, chunk: &Chunk<'_>) -> Tensor {
         let pick = |all: &Tensor| all.index_select(0, chunk.places);
         let advantages = pick(&self.batch.advantages);
-        let ratio = (chunk.log_probs - pick(&self.batch.old)).exp();
+        let old = self.batch.old.as_ref().map_or_else(|| chunk.log_probs.detach(), pick);
+        let ratio = (chunk.log_probs - old).exp();
         let plain = &ratio * &advantages;
         let Surrogate { clip_low, clip_high, kl } = self.settings;
         let clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * &advantages;
@@ -117,7 +118,7 @@ mod tests {
     ) -> (f64, Vec<f32>, GrpoStats) {
         let batch = GrpoBatch {
             advantages: Tensor::from_slice(advantages),
-            old: Tensor::from_slice(old),
+            old: Some(Tensor::from_slice(old)),
             reference: reference.map(Tensor::from_slice),
             weights: Tensor::full(
                 [new.len() as i64],
@@ -128,7 +129,8 @@ mod tests {
         let mut objective = Grpo::new(&batch, Surrogate { clip_low: 0.2, clip_high: 0.3, kl: 0.1 });
         let log_probs = Tensor::from_slice(new).set_requires_grad(true);
         let places = Tensor::arange(new.len() as i64, (Kind::Int64, tch::Device::Cpu));
-        let loss = objective.loss(&Chunk { log_probs: &log_probs, places: &places });
+        let entropy = log_probs.zeros_like();
+        let loss = objective.loss(&Chunk { log_probs: &log_probs, entropy: &entropy, places: &places });
         loss.backward();
         (loss.double_value(&[]), Vec::try_from(log_probs.grad()).unwrap(), objective.stats())
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::algorithm::{Grpo, GrpoBatch, NegativeLogLikelihood, Surrogate};
 use sinternal_model::config::RopeScaling;
 use sinternal_model::engine::{Engine, EngineOptions, Request, SamplingParams};
+use sinternal_model::logprob::log_probs;
 use sinternal_model::{Device, Family, ModelConfig};
 
 fn config(vocab: i64) -> ModelConfig {
@@ -35,39 +36,130 @@ fn sequences() -> Vec<Sequence> {
     lengths.iter().enumerate().map(|(i, &(p, c))| Sequence::new(&draw(i, p), &draw(i + 9, c))).collect()
 }
 
-fn gradients(learner: &Learner) -> Vec<Tensor> {
-    learner.lm.parameters().iter().map(|p| p.tensor.grad().copy()).collect()
+/// A vocabulary so large that the head runs in several chunks.
+const LARGE_VOCAB: i64 = 262_144;
+
+fn gradients(learner: &mut Learner) -> Vec<Tensor> {
+    let count = learner.lm.parameters().list().len();
+    (0..count).map(|i| learner.optimizer.sums().get(i).copy()).collect()
+}
+
+/// Gradients of one pass, which stay in the sums of a learner that is thrown away.
+fn pass(vocab: i64, compute: Compute, sequences: &[Sequence]) -> (StepStats, Vec<Tensor>) {
+    let mut learner = learner(vocab);
+    learner.set_compute(compute);
+    let tokens = sequences.iter().map(Sequence::completion_len).sum();
+    let stats = learner.accumulate(sequences, &mut NegativeLogLikelihood { tokens });
+    let gradients = gradients(&mut learner);
+    (stats, gradients)
+}
+
+fn assert_close(a: &[Tensor], b: &[Tensor], tolerance: f64) {
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        let relative = (a - b).norm().double_value(&[]) / b.norm().double_value(&[]);
+        assert!(relative < tolerance, "parameter {i}: relative difference {relative}");
+    }
+}
+
+const WHOLE: Compute = Compute { micro_batch_tokens: 1 << 20, recompute: false };
+
+/// A group of four whose prompt has seven tokens, and a sequence of its own.
+fn group() -> Vec<Sequence> {
+    let completions: [&[u32]; 4] = [&[1, 2, 3, 4, 5], &[9, 8], &[7], &[5, 5, 5, 5, 5, 5, 5, 5, 5]];
+    let mut all: Vec<Sequence> =
+        completions.iter().map(|c| Sequence::new(&[3, 1, 4, 1, 5, 9, 2], c)).collect();
+    all.push(Sequence::new(&[6, 6], &[1, 2, 3]));
+    all
 }
 
 #[test]
 fn chunked_backward_equals_the_plain_one() {
-    // A vocabulary so large that the head runs in chunks: 8 Mi / 524,288 = 16 rows at a time.
-    let learner = learner(524_288);
     let all = sequences();
-    let tokens = all.iter().map(Sequence::completion_len).sum();
-    let layout = Layout::new(&all, 0..all.len(), &learner.lm);
-    assert!(layout.len() > 3 * chunk_rows(524_288) as usize);
+    let (stats, chunked) = pass(LARGE_VOCAB, WHOLE, &all);
 
-    let (loss, _) = learner.accumulate(&layout, &mut NegativeLogLikelihood { tokens });
-    let chunked = gradients(&learner);
-    learner.lm.parameters().iter().for_each(|p| p.tensor.shallow_clone().zero_grad());
+    // The plain way: whole sequences, all logits at once, libtorch's own backward.
+    let plain = learner(LARGE_VOCAB);
+    let tokens: Vec<&[u32]> = all.iter().map(|s| &s.tokens[..]).collect();
+    let packed = sinternal_model::Packed::new(&tokens, Device::Cpu);
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for (s, range) in all.iter().zip(&packed.ranges) {
+        rows.extend((range.start + s.prompt_len - 1..range.end - 1).map(|r| r as i64));
+        targets.extend(s.tokens[s.prompt_len..].iter().map(|&t| i64::from(t)));
+    }
+    assert!(rows.len() > sinternal_model::logprob::chunk_rows(LARGE_VOCAB) as usize / 2);
+    let hidden = plain.lm.forward(&packed).index_select(0, &Tensor::from_slice(&rows));
+    let logits = hidden.linear(plain.lm.head(), None::<&Tensor>);
+    let loss = logits.cross_entropy_loss::<Tensor>(
+        &Tensor::from_slice(&targets),
+        None,
+        tch::Reduction::Mean,
+        -100,
+        0.0,
+    );
+    loss.backward();
+    assert!((stats.loss - loss.double_value(&[])).abs() < 1e-5);
+    let plain: Vec<Tensor> = plain.lm.parameters().list().iter().map(|p| p.tensor.grad()).collect();
+    assert_close(&chunked, &plain, 1e-5);
+}
 
-    let hidden = learner.lm.forward(&layout.packed).index_select(0, &layout.rows);
-    let plain = log_probs(&hidden, learner.lm.head(), 1.0);
-    let plain = -plain.gather(1, &layout.targets.unsqueeze(1), false).mean(Kind::Float);
-    plain.backward();
-    assert!((loss - plain.double_value(&[])).abs() < 1e-5);
-    for (a, b) in chunked.iter().zip(gradients(&learner)) {
-        let relative = (a - &b).norm().double_value(&[]) / b.norm().double_value(&[]);
-        assert!(relative < 1e-5, "relative difference {relative}");
+#[test]
+fn a_shared_prompt_gives_the_gradients_of_prompts_apart() {
+    let all = group();
+    let (shared, gradients) = pass(50, WHOLE, &all);
+    // The same sequences in an order that keeps neighbours' prompts different.
+    let apart: Vec<Sequence> = [0, 4, 1, 2, 3].map(|i| all[i].clone()).into();
+    let one = Compute { micro_batch_tokens: 1, ..WHOLE };
+    let (alone, plain) = pass(50, one, &apart);
+    assert!((shared.loss - alone.loss).abs() < 1e-6);
+    assert_close(&gradients, &plain, 1e-5);
+}
+
+#[test]
+fn micro_batches_and_recomputation_do_not_change_gradients() {
+    let mut all = sequences();
+    all.extend(group());
+    let (_, whole) = pass(50, WHOLE, &all);
+    for compute in [
+        Compute { micro_batch_tokens: 1, recompute: false },
+        Compute { micro_batch_tokens: 30, recompute: false },
+        Compute { micro_batch_tokens: 30, recompute: true },
+        Compute { recompute: true, ..WHOLE },
+    ] {
+        let (_, gradients) = pass(50, compute, &all);
+        assert_close(&gradients, &whole, 1e-5);
     }
 }
 
 #[test]
-fn micro_batches_respect_their_bound_and_keep_everything() {
-    let long: Vec<Sequence> =
-        [9000, 7000, 1000, 20_000, 5].map(|n| Sequence { tokens: vec![1; n], prompt_len: 1 }).into();
-    assert_eq!(micro_batches(&long), [0..2, 2..3, 3..4, 4..5]);
+fn an_entropy_bonus_has_the_gradient_of_the_entropy() {
+    struct Bonus;
+    impl Objective for Bonus {
+        fn loss(&mut self, chunk: &Chunk<'_>) -> Tensor {
+            -(chunk.entropy.sum(Kind::Float)) + chunk.log_probs.sum(Kind::Float) * 0.0
+        }
+    }
+    let all = sequences();
+    let mut ours = Learner::new(CausalLm::random(config(50), 3, 0.2, Device::Cpu), AdamW::default(), 0.7);
+    ours.accumulate(&all, &mut Bonus);
+    let chunked = gradients(&mut ours);
+    let plain = learner(50);
+    let layout = Layout::new(&all, 0..all.len(), Device::Cpu);
+    let hidden = plain.lm.forward(&layout.packed).index_select(0, &layout.rows);
+    let logs = log_probs(&hidden, plain.lm.head(), 0.7);
+    (logs.exp() * &logs).sum(Kind::Float).backward();
+    let plain: Vec<Tensor> = plain.lm.parameters().list().iter().map(|p| p.tensor.grad()).collect();
+    assert_close(&chunked, &plain, 1e-5);
+}
+
+#[test]
+fn bfloat16_has_about_the_gradients_of_float32() {
+    let all = group();
+    let (_, truth) = pass(50, WHOLE, &all);
+    let lm = CausalLm::random_in(config(50), 3, 0.2, Device::Cpu, Kind::BFloat16);
+    let mut half = Learner::new(lm, AdamW::default(), 1.0);
+    let tokens = all.iter().map(Sequence::completion_len).sum();
+    half.accumulate(&all, &mut NegativeLogLikelihood { tokens });
+    assert_close(&gradients(&mut half), &truth, 0.05);
 }
 
 #[test]
@@ -90,7 +182,7 @@ fn on_policy_the_first_ratio_is_exactly_one() {
     let old = learner.score(&all);
     let advantages = Tensor::linspace(-1.0, 1.0, old.size()[0], (Kind::Float, Device::Cpu));
     let weights = advantages.full_like(1.0 / advantages.size()[0] as f64);
-    let batch = GrpoBatch { advantages, old, reference: None, weights };
+    let batch = GrpoBatch { advantages, old: Some(old), reference: None, weights };
     let settings = Surrogate { clip_low: 0.2, clip_high: 0.2, kl: 0.0 };
     let mut first = Grpo::new(&batch, settings);
     learner.step(&all, &mut first, 1e-2, 1.0);

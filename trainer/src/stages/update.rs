@@ -125,23 +125,17 @@ pub struct UpdateStats {
 #[must_use]
 pub fn update(learner: &mut Learner, batch: &Batch, spec: &GrpoSpec, limit: u32, rate: f64) -> UpdateStats {
     let device = learner.lm().device();
-    let old = learner.score(&batch.sequences);
-    let gap = (&old - Tensor::from_slice(&batch.behaviour).to_device(device)).abs();
     let lengths: Vec<usize> = batch.sequences.iter().map(Sequence::completion_len).collect();
     let weights = token_weights(&lengths, spec.aggregation, limit);
     let settings =
         Surrogate { clip_low: spec.clip, clip_high: spec.clip_high.unwrap_or(spec.clip), kl: spec.kl };
-    let tensors = GrpoBatch {
+    let mut tensors = GrpoBatch {
         weights: Tensor::from_slice(&weights).to_device(device),
         advantages: batch.token_advantages().to_device(device),
         reference: learner.score_reference(&batch.sequences),
-        old,
+        old: None,
     };
-    let mut stats = UpdateStats {
-        mismatch_mean: gap.mean(Kind::Double).double_value(&[]),
-        mismatch_max: gap.max().double_value(&[]),
-        ..UpdateStats::default()
-    };
+    let mut stats = UpdateStats::default();
     for epoch in 0..spec.epochs {
         let mut objective = Grpo::new(&tensors, settings);
         let step = learner.step(&batch.sequences, &mut objective, rate, spec.max_grad_norm);
@@ -149,6 +143,10 @@ pub fn update(learner: &mut Learner, batch: &Batch, spec: &GrpoSpec, limit: u32,
         if epoch == 0 {
             (stats.loss, stats.entropy, stats.grad_norm) = (step.loss, step.entropy, step.grad_norm);
             (stats.first_ratio_gap, stats.first_clip_fraction) = (pass.max_ratio_gap, pass.clip_fraction);
+            let gap = (&step.log_probs - Tensor::from_slice(&batch.behaviour).to_device(device)).abs();
+            stats.mismatch_mean = gap.mean(Kind::Double).double_value(&[]);
+            stats.mismatch_max = gap.max().double_value(&[]);
+            tensors.old = Some(step.log_probs);
         }
         (stats.kl, stats.clip_fraction) = (pass.kl, pass.clip_fraction);
         stats.skipped += u32::from(!step.grad_norm.is_finite());
