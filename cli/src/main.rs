@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 success, 1 failure (one line `error: …` and `caused by:` lines on standard error), 2 wrong usage.
 
+mod bench;
 mod config;
 mod data;
 mod generate;
@@ -59,6 +60,9 @@ enum Command {
     /// Make data
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Measure what steps and generation cost on this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Check and show configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -93,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::verify(&args),
         Command::Grade(args) => verify::grade_rows(&args),
         Command::Data(command) => data::run(&command),
+        Command::Bench(command) => bench::run(&command),
         Command::Config(command) => config::run(&command),
     }
 }

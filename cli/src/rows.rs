@@ -35,6 +35,11 @@ pub(crate) struct ComputeArgs {
 }
 
 impl ComputeArgs {
+    /// The element type's name.
+    pub(crate) fn dtype(&self) -> &'static str {
+        if self.dtype == "bfloat16" { "bfloat16" } else { "float32" }
+    }
+
     /// Applies the threads; finds the device.
     pub(crate) fn prepare(&self) -> anyhow::Result<(Device, Kind)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
