@@ -9,14 +9,24 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// Builds the release binary and becomes it, so that signals and exit code are its own.
 pub(crate) fn quickstart(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
-    let built = step(root, &["build", "--release", "-p", "sinternal"], &[])?;
+    let built = build(root)?;
     if built != ExitCode::SUCCESS {
         return Ok(built);
     }
-    let binary = target_dir(root)?.join("release/sinternal");
+    let binary = binary(root)?;
     eprintln!("xtask: {} quickstart {}", binary.display(), args.join(" "));
     let error = Command::new(&binary).arg("quickstart").args(args).exec();
     Err(error).with_context(|| format!("failed to run {}", binary.display()))
+}
+
+/// Builds the release binary.
+pub(crate) fn build(root: &Path) -> anyhow::Result<ExitCode> {
+    step(root, &["build", "--release", "-p", "sinternal"], &[])
+}
+
+/// Where [`build`] puts it.
+pub(crate) fn binary(root: &Path) -> anyhow::Result<PathBuf> {
+    Ok(target_dir(root)?.join("release/sinternal"))
 }
 
 pub(crate) fn test(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
@@ -64,7 +74,8 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-fn target_dir(root: &Path) -> anyhow::Result<PathBuf> {
+/// Where cargo, and these tasks, put what they make.
+pub(crate) fn target_dir(root: &Path) -> anyhow::Result<PathBuf> {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => Ok(std::env::current_dir().context("no current folder")?.join(dir)),
         None => Ok(root.join("target")),

@@ -1,13 +1,15 @@
-//! `cargo xtask …`: set-up, quickstart, test and lint on a fresh machine.
+//! `cargo xtask …`: set-up, quickstart, test, lint and benchmark on a fresh machine.
 //!
 //! ```text
 //! quickstart ─► setup ─► cargo build --release ─► sinternal quickstart
 //! test ───────► setup ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
+//! bench ──────► setup ─► Python environment, cargo build --release ─► sinternal bench and TRL in turn
 //! ```
 //!
 //! **Invariant.** Nothing here depends on libtorch, for this is what fetches it.
 
+mod bench;
 mod cargo;
 mod setup;
 
@@ -16,7 +18,7 @@ use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Set-up, quickstart, test and lint.
+/// Set-up, quickstart, test, lint and benchmark.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Cli {
@@ -49,6 +51,8 @@ enum Task {
     },
     /// Set up and check formatting and clippy, warnings as errors
     Lint,
+    /// Set up, build, and time GRPO steps against TRL on the same work; fails where a ratio is below its target
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +90,10 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Lint => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
             cargo::lint(&root)
+        }
+        Task::Bench(options) => {
+            setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            bench::run(&root, &options)
         }
     }
 }

@@ -10,7 +10,7 @@
 
 mod fetch;
 mod library;
-mod tools;
+pub(crate) mod tools;
 mod wheels;
 
 use anyhow::Context;
@@ -107,7 +107,7 @@ fn is_done(dir: &Path, set: Set) -> bool {
 
 /// An installed PyTorch, if it is one that can be used.
 fn installed(path: Option<&OsStr>, set: Set) -> anyhow::Result<Option<PathBuf>> {
-    let Some(python) = tools::python(path) else { return Ok(None) };
+    let Some(python) = tools::python(path, (3, 8)) else { return Ok(None) };
     let Some(torch) = tools::installed_torch(&python)? else { return Ok(None) };
     match library::check(&torch, set) {
         Ok(()) => Ok(Some(torch)),

@@ -17,7 +17,7 @@ pub(super) fn need_compiler(path: Option<&OsStr>, cxx: Option<&OsStr>) -> anyhow
 
 /// Python 3 with pip.
 pub(super) fn need_pip(path: Option<&OsStr>) -> anyhow::Result<PathBuf> {
-    let Some(python) = python(path) else {
+    let Some(python) = python(path, (3, 8)) else {
         bail!("no Python 3 was found; install it (apt-get install python3 python3-pip), {OR_LIBTORCH}")
     };
     if !succeeds(Command::new(&python).args(["-m", "pip", "--version"])) {
@@ -26,10 +26,11 @@ pub(super) fn need_pip(path: Option<&OsStr>) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-pub(super) fn python(path: Option<&OsStr>) -> Option<PathBuf> {
-    let is_3 = "import sys; sys.exit(sys.version_info < (3, 8))";
+/// The first Python on the path that is at least of this version.
+pub(crate) fn python(path: Option<&OsStr>, least: (u32, u32)) -> Option<PathBuf> {
+    let recent = format!("import sys; sys.exit(sys.version_info < {least:?})");
     let found = ["python3", "python"].iter().filter_map(|name| on_path(path, name));
-    found.into_iter().find(|python| succeeds(Command::new(python).args(["-c", is_3])))
+    found.into_iter().find(|python| succeeds(Command::new(python).args(["-c", &recent])))
 }
 
 /// Where Python would import torch from; it is not imported, for that takes seconds.
@@ -96,7 +97,7 @@ mod tests {
             "{error}"
         );
         let python_2 = path_with("python", "exit 1");
-        assert_eq!(python(Some(python_2.path().as_os_str())), None);
+        assert_eq!(python(Some(python_2.path().as_os_str()), (3, 8)), None);
     }
 
     #[test]
