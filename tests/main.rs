@@ -8,6 +8,7 @@ mod commands;
 mod data_path;
 mod faults;
 mod gate;
+mod gpu_check;
 mod inputs;
 mod interrupt;
 mod support;
