@@ -4,6 +4,8 @@
 //! operations. Both are tested against each other.
 
 use crate::config::ModelConfig;
+use crate::linear::Linear;
+use crate::lora::Target;
 use crate::native;
 use crate::packed::{IndexedBucket, Indices, Packed};
 use crate::rope::{Angles, rotate};
@@ -13,13 +15,12 @@ use tch::Tensor;
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) input_norm: Tensor,
-    pub(crate) qkv: Tensor,
-    pub(crate) qkv_bias: Option<Tensor>,
+    pub(crate) qkv: Linear,
     pub(crate) qk_norm: Option<(Tensor, Tensor)>,
-    pub(crate) output: Tensor,
+    pub(crate) output: Linear,
     pub(crate) post_norm: Tensor,
-    pub(crate) gate_up: Tensor,
-    pub(crate) down: Tensor,
+    pub(crate) gate_up: Linear,
+    pub(crate) down: Linear,
 }
 
 /// Queries `[n, heads, head_dim]`, keys and values `[n, kv_heads, head_dim]`, rotated.
@@ -49,14 +50,28 @@ impl Layer {
         attend: impl FnOnce(Qkv) -> Tensor,
     ) -> Tensor {
         let qkv = self.project(&norm(x, &self.input_norm, config.norm_eps), config, angles);
-        let x = x + attend(qkv).linear(&self.output, None::<&Tensor>);
-        let gate_up = norm(&x, &self.post_norm, config.norm_eps).linear(&self.gate_up, None::<&Tensor>);
-        x + gated(&gate_up).linear(&self.down, None::<&Tensor>)
+        let x = x + self.output.forward(&attend(qkv));
+        let gate_up = self.gate_up.forward(&norm(&x, &self.post_norm, config.norm_eps));
+        x + self.down.forward(&gated(&gate_up))
+    }
+
+    /// The fused layer that holds a target's rows.
+    pub(crate) fn linear_mut(&mut self, target: Target) -> &mut Linear {
+        match target {
+            Target::QProj | Target::KProj | Target::VProj => &mut self.qkv,
+            Target::OProj => &mut self.output,
+            Target::GateProj | Target::UpProj => &mut self.gate_up,
+            Target::DownProj => &mut self.down,
+        }
+    }
+
+    pub(crate) fn linears(&self) -> [&Linear; 4] {
+        [&self.qkv, &self.output, &self.gate_up, &self.down]
     }
 
     fn project(&self, x: &Tensor, config: &ModelConfig, angles: &Angles<'_>) -> Qkv {
         let (heads, kv) = (config.heads, config.kv_heads);
-        let all = x.linear(&self.qkv, self.qkv_bias.as_ref()).view([-1, heads + 2 * kv, config.head_dim]);
+        let all = self.qkv.forward(x).view([-1, heads + 2 * kv, config.head_dim]);
         let norms = self.qk_norm.as_ref();
         let rotated = if native::supports(&all) {
             native::rotate(&all, angles.positions, angles.tables, norms, config)

@@ -42,11 +42,12 @@ impl<'a> Pass<'a> {
         self.hidden.detach()
     }
 
-    /// Takes the gradient of [`Pass::hidden`] back, and gives `sink` each parameter's, by index in the list.
+    /// Takes the gradient of [`Pass::hidden`] back, and gives `sink` each trained parameter's, by index in
+    /// [`CausalLm::trained`].
     pub fn backward(self, gradient: &Tensor, mut sink: impl FnMut(usize, &Tensor)) {
         let Self { lm, packed, embedded, layers, last, hidden } = self;
-        let all = lm.parameters().list();
-        let norm = lm.of_layer.last().map_or(1, |r| r.end);
+        let all = lm.trained().list();
+        let norm = if lm.trains_weights() { lm.norm_parameter() } else { 0..0 };
         let mut down =
             |input: &Tensor, output: &Tensor, gradient: &Tensor, parameters: std::ops::Range<usize>| {
                 let handles = parameters.clone().map(|i| &all[i].tensor);
@@ -56,14 +57,16 @@ impl<'a> Pass<'a> {
                 parameters.zip(gradients).for_each(|(i, g)| sink(i, &g));
                 of_input
             };
-        let mut gradient = down(&last, &hidden, gradient, norm..norm + 1);
+        let mut gradient = down(&last, &hidden, gradient, norm);
         drop(hidden);
         for (i, (input, output)) in layers.into_iter().enumerate().rev() {
             let output = output.unwrap_or_else(|| lm.layer(i, &input, packed));
-            gradient = down(&input, &output, &gradient, lm.of_layer[i].clone());
+            gradient = down(&input, &output, &gradient, lm.trained_of_layer(i));
         }
-        let of_embedding = vector_jacobian(&embedded, &gradient, &[&all[0].tensor]);
-        sink(0, &of_embedding[0]);
+        if lm.trains_weights() {
+            let of_embedding = vector_jacobian(&embedded, &gradient, &[&all[0].tensor]);
+            sink(0, &of_embedding[0]);
+        }
     }
 }
 

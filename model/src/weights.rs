@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
+/// The weights of a model in one file.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 /// The format's own bound on headers, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
@@ -39,6 +41,12 @@ impl Checkpoint {
             }
         }
         Ok(Self { dir: dir.into(), tensors })
+    }
+
+    /// Reads the header of one file.
+    pub(crate) fn open_file(path: &Path) -> Result<Self, ModelError> {
+        let dir = path.parent().unwrap_or(Path::new(".")).into();
+        Ok(Self { dir, tensors: header(path)?.into_iter().collect() })
     }
 
     /// Compares names and shapes, before any memory is taken for data.
@@ -88,7 +96,7 @@ impl Checkpoint {
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let single = dir.join("model.safetensors");
+    let single = dir.join(WEIGHTS);
     if single.exists() {
         return Ok(vec![single]);
     }
@@ -168,13 +176,14 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Writes `model.safetensors`; tensors are brought to the CPU one at a time.
+/// Writes a file; tensors are brought to the CPU one at a time.
 pub(crate) fn save<'a>(
     dir: &Path,
+    name: &str,
     tensors: impl Iterator<Item = (&'a str, Tensor)>,
     kind: Kind,
 ) -> Result<(), ModelError> {
-    let path = dir.join("model.safetensors");
+    let path = dir.join(name);
     let dtype = match kind {
         Kind::BFloat16 => Dtype::BF16,
         Kind::Half => Dtype::F16,
@@ -227,7 +236,7 @@ mod tests {
     fn written() -> (tempfile::TempDir, Vec<(String, Vec<i64>)>) {
         let dir = tempfile::tempdir().unwrap();
         let tensor = Tensor::from_slice(&[1.5f32, -2.0, 3.25, 0.0]).view([2, 2]);
-        save(dir.path(), [("a", tensor)].into_iter(), Kind::BFloat16).unwrap();
+        save(dir.path(), WEIGHTS, [("a", tensor)].into_iter(), Kind::BFloat16).unwrap();
         (dir, vec![("a".into(), vec![2, 2])])
     }
 
@@ -261,7 +270,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(Checkpoint::open(dir.path()).err().unwrap().to_string().contains("holds neither"));
 
-        save(dir.path(), [("a", Tensor::from_slice(&[f32::NAN]))].into_iter(), Kind::Float).unwrap();
+        save(dir.path(), WEIGHTS, [("a", Tensor::from_slice(&[f32::NAN]))].into_iter(), Kind::Float).unwrap();
         let nan = Checkpoint::open(dir.path()).unwrap().read("a").unwrap_err().to_string();
         assert!(nan.contains("tensor `a` holds a value that is not finite"), "{nan}");
         assert!(expected.len() == 1);

@@ -50,7 +50,9 @@ pub(super) fn backward(
         no_grad(|| {
             let part = hidden.narrow(0, strip.0, strip.1);
             pass.hidden.narrow(0, strip.0, strip.1).copy_(&of_logits.matmul(lm.head()));
-            sums.add_product(lm.head_parameter(), &of_logits.tr(), &part);
+            if lm.trains_weights() {
+                sums.add_product(lm.head_parameter(), &of_logits.tr(), &part);
+            }
         });
     }
     pass

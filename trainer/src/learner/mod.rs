@@ -85,8 +85,8 @@ impl Learner {
     /// A learner with fresh moments. Log-probabilities are taken at `temperature`, that of sampling.
     #[must_use]
     pub fn new(lm: CausalLm, settings: AdamW, temperature: f32) -> Self {
-        lm.parameters().set_requires_grad(true);
-        let optimizer = Optimizer::new(lm.parameters(), settings);
+        lm.trained().set_requires_grad(true);
+        let optimizer = Optimizer::new(lm.trained(), settings);
         let compute = Compute::of(lm.device());
         Self { lm, reference: None, optimizer, temperature, compute }
     }
@@ -104,7 +104,7 @@ impl Learner {
 
     /// Starts a stage: fresh moments, its own settings and temperature.
     pub fn reset(&mut self, settings: AdamW, temperature: f32) {
-        self.optimizer = Optimizer::new(self.lm.parameters(), settings);
+        self.optimizer = Optimizer::new(self.lm.trained(), settings);
         self.temperature = temperature;
     }
 
@@ -140,7 +140,7 @@ impl Learner {
         max_norm: f64,
     ) -> StepStats {
         let mut stats = self.accumulate(sequences, objective);
-        stats.grad_norm = self.optimizer.update(self.lm.parameters(), rate, max_norm);
+        stats.grad_norm = self.optimizer.update(self.lm.trained(), rate, max_norm);
         stats
     }
 
@@ -148,8 +148,10 @@ impl Learner {
     fn accumulate(&mut self, sequences: &[Sequence], objective: &mut dyn Objective) -> StepStats {
         let (mut loss, mut entropy) = (0.0, 0.0);
         let mut log_probs = Vec::new();
-        for micro in micro_batches(sequences, self.compute.micro_batch_tokens) {
+        let micros = micro_batches(sequences, self.compute.micro_batch_tokens);
+        for (index, micro) in micros.into_iter().enumerate() {
             let layout = Layout::new(sequences, micro, self.lm.device());
+            self.lm.set_dropout_key(Some(self.optimizer.updates() * 65_537 + index as i64));
             let pass = Pass::forward(&self.lm, &layout.packed, self.compute.recompute);
             let all = pass.hidden();
             let hidden = no_grad(|| all.index_select(0, &layout.rows)); // [m, hidden]
@@ -157,6 +159,7 @@ impl Learner {
             let of_head = head::backward(&self.lm, &hidden, &layout, self.temperature, objective, sums);
             let gradient = no_grad(|| all.zeros_like().index_add(0, &layout.rows, &of_head.hidden));
             pass.backward(&gradient, |parameter, gradient| sums.add(parameter, gradient));
+            self.lm.set_dropout_key(None);
             loss += of_head.loss;
             entropy += of_head.entropy;
             log_probs.push(of_head.log_probs);

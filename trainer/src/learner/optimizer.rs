@@ -92,6 +92,11 @@ impl Optimizer {
         }
     }
 
+    /// Updates made.
+    pub(super) fn updates(&self) -> i64 {
+        self.updates as i64
+    }
+
     /// Where gradients gather until the next update.
     pub(super) fn sums(&mut self) -> &mut Sums {
         &mut self.sums

@@ -3,6 +3,7 @@ use crate::algorithm::{Grpo, GrpoBatch, NegativeLogLikelihood, Surrogate};
 use sinternal_model::config::RopeScaling;
 use sinternal_model::engine::{Engine, EngineOptions, Request, SamplingParams};
 use sinternal_model::logprob::log_probs;
+use sinternal_model::lora::{LoraConfig, Target};
 use sinternal_model::{Device, Family, ModelConfig};
 
 fn config(vocab: i64) -> ModelConfig {
@@ -224,4 +225,61 @@ fn likelihood_rises() {
     let first = loss(&mut learner);
     let last = (0..30).map(|_| loss(&mut learner)).last().unwrap();
     assert!(last < 0.5 * first, "{first} to {last}");
+}
+
+#[test]
+fn adapters_learn_and_nothing_else_changes() {
+    let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, targets: Target::ALL.to_vec() };
+    for recompute in [false, true] {
+        let mut lm = CausalLm::random(config(50), 3, 0.2, Device::Cpu);
+        lm.add_adapters(lora.clone(), 5);
+        let before = lm.parameters().flat().copy();
+        let mut learner = Learner::new(lm, AdamW::default(), 1.0);
+        learner.set_compute(Compute { micro_batch_tokens: 30, recompute });
+        let all = sequences();
+        let tokens = all.iter().map(Sequence::completion_len).sum();
+        let loss = |l: &mut Learner| l.step(&all, &mut NegativeLogLikelihood { tokens }, 1e-2, 1.0).loss;
+        let first = loss(&mut learner);
+        let last = (0..30).map(|_| loss(&mut learner)).last().unwrap();
+        assert!(last < 0.7 * first, "{first} to {last}");
+        assert_eq!((learner.lm.parameters().flat() - before).abs().max().double_value(&[]), 0.0);
+    }
+}
+
+#[test]
+fn adapters_have_the_gradients_of_libtorch() {
+    let lora = LoraConfig {
+        rank: 2,
+        alpha: 6.0,
+        dropout: 0.25,
+        targets: vec![Target::QProj, Target::VProj, Target::UpProj],
+    };
+    let with = || {
+        let mut lm = CausalLm::random(config(50), 3, 0.2, Device::Cpu);
+        lm.add_adapters(lora.clone(), 5);
+        let ramp =
+            Tensor::linspace(-0.3, 0.3, lm.trained().flat().numel() as i64, (Kind::Float, Device::Cpu));
+        no_grad(|| lm.trained().flat().shallow_clone().copy_(&ramp));
+        lm
+    };
+    let all = group();
+    let tokens = all.iter().map(Sequence::completion_len).sum();
+    let gradients: Vec<Vec<Tensor>> = [false, true]
+        .map(|recompute| {
+            let mut learner = Learner::new(with(), AdamW::default(), 1.0);
+            learner.set_compute(Compute { recompute, ..WHOLE });
+            learner.accumulate(&all, &mut NegativeLogLikelihood { tokens });
+            (0..learner.lm.trained().list().len()).map(|i| learner.optimizer.sums().get(i).copy()).collect()
+        })
+        .into();
+    let plain = with();
+    plain.trained().set_requires_grad(true);
+    plain.set_dropout_key(Some(0));
+    let layout = Layout::new(&all, 0..all.len(), Device::Cpu);
+    let hidden = plain.forward(&layout.packed).index_select(0, &layout.rows);
+    let logs = log_probs(&hidden, plain.head(), 1.0);
+    (-logs.gather(1, &layout.targets.unsqueeze(1), false).mean(Kind::Float)).backward();
+    let plain: Vec<Tensor> = plain.trained().list().iter().map(|p| p.tensor.grad()).collect();
+    assert_close(&gradients[0], &plain, 1e-5);
+    assert_close(&gradients[1], &plain, 1e-5);
 }
