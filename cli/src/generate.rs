@@ -4,7 +4,9 @@ use crate::rows::{ComputeArgs, show};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use sinternal_model::engine::{Engine, EngineOptions, Finish, Finished, Request, SamplingParams};
+use sinternal_model::engine::{
+    Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
+};
 use sinternal_model::{CausalLm, ChatTurn, ModelFolder};
 use std::path::PathBuf;
 
@@ -69,8 +71,12 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let prompt = prompt(args, &folder)?;
     let lm = CausalLm::load(&folder, device, kind)?;
-    let options =
-        EngineOptions { max_sequences: 64, kv_budget_bytes: KV_BUDGET_BYTES, max_waiting: args.n as usize };
+    let options = EngineOptions {
+        max_sequences: 64,
+        kv_budget_bytes: KV_BUDGET_BYTES,
+        max_waiting: args.n as usize,
+        prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
+    };
     let mut engine = Engine::new(lm, folder.end_of_text.clone(), 0, options);
     let request = Request {
         id: 0,
@@ -81,8 +87,8 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
             temperature: args.temperature,
             top_p: args.top_p,
             top_k: args.top_k,
-            max_new_tokens: args.max_new_tokens,
             ignore_eos: args.ignore_eos,
+            ..SamplingParams::new(args.max_new_tokens)
         },
         choice: None,
     };

@@ -157,15 +157,35 @@ fn bucket_attention(qkv: &Qkv, bucket: &IndexedBucket, window: Option<i64>) -> T
 
 /// Attention of one new token per sequence over cached keys and values: `[batch, heads * head_dim]`.
 ///
-/// `q` `[batch, heads, head_dim]`; `keys`, `values` `[batch, kv_heads, time, head_dim]`, possibly strided;
-/// `mask` `[batch, 1, 1, time]`, 0 or −∞. Two batched products: with a single query that is faster on a CPU
-/// than `scaled_dot_product_attention`.
+/// `q` `[batch, heads, head_dim]`; `keys`, `values` `[batch, kv_heads, time, head_dim]`, contiguous, or each product
+/// copies them; `mask` `[batch, 1, 1, time]`, 0 or −∞. Two batched products: with a single query that is faster on a
+/// CPU than `scaled_dot_product_attention`.
 pub(crate) fn cached_attention(q: &Tensor, keys: &Tensor, values: &Tensor, mask: &Tensor) -> Tensor {
     let [batch, heads, dim] = q.size()[..] else { unreachable!("three dimensions") };
-    let kv_heads = keys.size()[1];
-    let q = q.reshape([batch, kv_heads, heads / kv_heads, dim]) / (dim as f64).sqrt();
-    let scores = q.matmul(&keys.transpose(2, 3)) + mask; // [batch, kv_heads, group, time]
-    scores.softmax(-1, None::<tch::Kind>).matmul(values).reshape([batch, heads * dim])
+    let [_, kv_heads, time, _] = keys.size()[..] else { unreachable!("four dimensions") };
+    let group = heads / kv_heads;
+    let q = (q / (dim as f64).sqrt()).reshape([batch * kv_heads, group, dim]);
+    let [keys, values] = [keys, values].map(|x| x.reshape([batch * kv_heads, time, dim]));
+    let scores = q.bmm(&keys.transpose(1, 2)).view([batch, kv_heads, group, time]) + mask;
+    let weights = scores.softmax(-1, None::<tch::Kind>).view([batch * kv_heads, group, time]);
+    weights.bmm(&values).view([batch, heads * dim])
+}
+
+/// Causal attention of a sequence's last tokens over all of its tokens: `[n, heads * head_dim]`.
+///
+/// `q` `[n, heads, head_dim]`; `keys`, `values` `[1, kv_heads, time, head_dim]`, of which the last n are the queries' own.
+pub(crate) fn prefix_attention(q: &Tensor, keys: &Tensor, values: &Tensor, window: Option<i64>) -> Tensor {
+    let [n, heads, dim] = q.size()[..] else { unreachable!("three dimensions") };
+    let [_, kv_heads, time, _] = keys.size()[..] else { unreachable!("four dimensions") };
+    let seen = Tensor::ones([n, time], (tch::Kind::Bool, q.device())).tril(time - n);
+    let seen = match window {
+        Some(window) => seen.triu(time - n + 1 - window),
+        None => seen,
+    };
+    let q = q.transpose(0, 1).unsqueeze(0); // [1, heads, n, head_dim]
+    let groups = heads != kv_heads;
+    let out = Tensor::scaled_dot_product_attention(&q, keys, values, Some(&seen), 0.0, false, None, groups);
+    out.squeeze_dim(0).transpose(0, 1).reshape([n, heads * dim])
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -16,10 +17,10 @@ pub struct ChatTurn<'a> {
     pub content: &'a str,
 }
 
-/// A Hugging Face tokenizer with its chat template.
-#[derive(Debug)]
+/// A Hugging Face tokenizer with its chat template. Clones share its vocabulary.
+#[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     template: Option<String>,
     special: Json,
     path: PathBuf,
@@ -39,7 +40,7 @@ impl Tokenizer {
             tokenizers::Tokenizer::from_file(&path).map_err(|e| ModelError::file(&path, e.to_string()))?;
         let special = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or(Json::Null);
         let template = template(dir, &special)?;
-        Ok(Self { inner, template, special, path })
+        Ok(Self { inner: Arc::new(inner), template, special, path })
     }
 
     /// Renders a chat and encodes it; with `generate`, up to where the assistant begins.

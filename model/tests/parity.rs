@@ -81,7 +81,12 @@ fn log_probs(lm: &CausalLm, tokens: &[u32]) -> Vec<f32> {
 }
 
 fn greedy(lm: CausalLm, prompt: &[u32], tokens: usize) -> Vec<u32> {
-    let options = EngineOptions { max_sequences: 4, kv_budget_bytes: 1 << 26, max_waiting: 4 };
+    let options = EngineOptions {
+        max_sequences: 4,
+        kv_budget_bytes: 1 << 26,
+        max_waiting: 4,
+        prefill_chunk_tokens: 512,
+    };
     let mut engine = Engine::new(lm, vec![1, 2], 0, options);
     let sampling = SamplingParams { ignore_eos: true, ..SamplingParams::greedy(tokens) };
     let request =

@@ -68,7 +68,7 @@ impl Template {
         let shared = safe.iter().zip(&unsafe_).take_while(|(a, b)| a == b).count();
         match (safe.get(shared), unsafe_.get(shared)) {
             (Some(&yes), Some(&no)) if shared > 0 => {
-                Ok(Choice { trigger: safe[..shared].to_vec(), choices: vec![yes, no] })
+                Ok(Choice::verdict(safe[..shared].to_vec(), vec![yes, no]))
             }
             _ => Err(RewardError::Verdicts { judgment: self.judgment() }),
         }

@@ -2,7 +2,9 @@
 
 use crate::RewardError;
 use crate::template::{Question, Template};
-use sinternal_model::engine::{Choice, Engine, EngineOptions, Finish, Finished, Request, SamplingParams};
+use sinternal_model::engine::{
+    Choice, Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
+};
 use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder, Tokenizer};
 use sinternal_proto::Verdict;
 use std::collections::HashMap;
@@ -73,6 +75,7 @@ impl SelfVerifier {
             max_sequences: options.max_sequences,
             kv_budget_bytes: options.kv_budget_bytes,
             max_waiting: 2 * options.max_sequences,
+            prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
         };
         let engine = Engine::new(lm, folder.end_of_text, 0, options);
         Ok(Self { engine, tokenizer: folder.tokenizer, template, choice, asked: HashMap::new(), next_id: 0 })
@@ -126,7 +129,7 @@ impl SelfVerifier {
         else {
             return false;
         };
-        let choice = Choice { trigger: Vec::new(), choices: self.choice.choices.clone() };
+        let choice = Choice::verdict(Vec::new(), self.choice.choices.clone());
         let asked = self.ask(id, [prompt, &tokens[..end]].concat(), choice, 1).is_ok();
         if asked {
             self.asked.insert(id, Asked { prompt: Vec::new(), critique: Some(critique) });

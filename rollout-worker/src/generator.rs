@@ -1,7 +1,9 @@
 //! The thread that owns the model: takes tasks, steps the engine, hands out traces as they finish.
 
 use crate::WorkerError;
-use sinternal_model::engine::{Engine, EngineOptions, Finish, Finished, Request, SamplingParams};
+use sinternal_model::engine::{
+    Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
+};
 use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder};
 use sinternal_proto::{
     FinishReason, JobId, ModelFile, Policy, PolicyVersion, RolloutTask, SampleIndex, Segment, TaskId, Trace,
@@ -213,6 +215,7 @@ impl Generator {
             max_sequences: self.options.max_sequences,
             kv_budget_bytes: self.options.kv_budget_bytes,
             max_waiting: MAX_WAITING,
+            prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
         };
         let engine = Engine::new(lm, folder.end_of_text.clone(), version.0, options);
         self.counted_tokens = 0;
@@ -245,8 +248,8 @@ impl Generator {
             temperature: task.sampling.temperature,
             top_p: task.sampling.top_p,
             top_k: task.sampling.top_k as usize,
-            max_new_tokens: task.sampling.max_new_tokens as usize,
             ignore_eos: task.sampling.ignore_eos,
+            ..SamplingParams::new(task.sampling.max_new_tokens as usize)
         };
         let request = Request {
             id: self.next_id,

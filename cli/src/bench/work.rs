@@ -35,8 +35,12 @@ impl Work {
 }
 
 pub(super) fn engine(lm: CausalLm, folder: &ModelFolder, sequences: usize) -> Engine {
-    let options =
-        EngineOptions { max_sequences: sequences, kv_budget_bytes: KV_BUDGET_BYTES, max_waiting: sequences };
+    let options = EngineOptions {
+        max_sequences: sequences,
+        kv_budget_bytes: KV_BUDGET_BYTES,
+        max_waiting: sequences,
+        prefill_chunk_tokens: 16_384,
+    };
     Engine::new(lm, folder.end_of_text.clone(), 0, options)
 }
 
@@ -48,16 +52,18 @@ pub(super) fn sample(
     new_tokens: usize,
     key: u64,
 ) -> anyhow::Result<Vec<Finished>> {
-    let sampling = SamplingParams {
-        temperature: 1.0,
-        max_new_tokens: new_tokens,
-        ignore_eos: true,
-        ..SamplingParams::greedy(new_tokens)
-    };
+    let sampling = SamplingParams { ignore_eos: true, ..SamplingParams::new(new_tokens) };
     for (id, prompt) in prompts.iter().enumerate() {
         let samples = (0..group).collect();
         let (id, key) = (id as u64, key.wrapping_mul(1 << 20) + id as u64);
-        engine.submit(Request { id, key, prompt: prompt.clone(), samples, sampling, choice: None })?;
+        engine.submit(Request {
+            id,
+            key,
+            prompt: prompt.clone(),
+            samples,
+            sampling: sampling.clone(),
+            choice: None,
+        })?;
     }
     let mut finished = Vec::new();
     while !engine.is_idle() {

@@ -1,29 +1,46 @@
 //! Batched generation with a KV cache: sequences join and leave between decode steps.
 //!
 //! ```text
-//! submit ─► queue ─► step(): schedule (admit what fits) ─► prefill each prompt once ─► decode one token each
-//!                                                          └─► sample ─► finished traces leave
+//! submit ─► waiting ─► step(): admit ─► prefill ─► admit ─► make room ─► decode ─► sample ─► finished traces leave
+//!              ▲               a row for  prompts    samples that   │        one token of
+//!              │               what fits  in chunks  share them     │        every sequence
+//!              └───────────────────── preempted, youngest first ◄───┘
 //! ```
 //!
+//! A sequence knows its tokens and how many of them are cached. Prefill computes all but the last one; the pass of the last
+//! one is a decode step, and gives the next draw. So a fresh sample, one that copied its group's prompt and one that
+//! goes on after a preemption are the same thing.
+//!
 //! **Invariants.** A request's tokens depend on its own prompt, sampling and key, not on what else is in the
-//! batch. Rows `0..running` of the cache are the running sequences, in the order of `running`. The engine never
-//! grows the cache beyond its budget.
+//! batch or on preemptions. Rows `0..running` of the cache are the running sequences, in the order of `running`. The
+//! engine never grows the cache beyond its budget. A step computes at most `prefill_chunk_tokens` tokens of prompts, and
+//! one of each running sequence. The oldest sequence is never preempted, so that all of them finish.
 
 mod cache;
+mod forward;
+mod refuse;
 mod request;
 mod sampler;
+mod schedule;
+mod sequence;
+mod stop;
 
-pub use request::{Choice, Finish, Finished, Request, SamplingParams};
+pub use refuse::Refused;
+pub use request::{Choice, Finish, Finished, Pick, Request, SamplingParams, Then};
 
-use crate::layers::{cached_attention, packed_attention};
-use crate::logprob::log_probs;
-use crate::{CausalLm, ModelError, Packed};
+use crate::{CausalLm, ModelError};
 use cache::KvCache;
-use request::{Running, Waiting};
-use sampler::Drawn;
+use sequence::Sequence;
 use std::collections::VecDeque;
 use std::path::Path;
-use tch::{Tensor, no_grad};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stop::Decoder;
+use tch::no_grad;
+
+/// A chunk of prompts that keeps two processor cores busy for less than a second with a model of half a billion
+/// parameters.
+pub const PREFILL_CHUNK_TOKENS: usize = 2048;
 
 /// Bounds of an engine.
 #[derive(Debug, Clone, Copy)]
@@ -34,44 +51,39 @@ pub struct EngineOptions {
     pub kv_budget_bytes: usize,
     /// Samples that may wait; more are refused.
     pub max_waiting: usize,
+    /// Prompt tokens computed in one step, besides those that are decoded: what decoding waits for at most. See [`PREFILL_CHUNK_TOKENS`].
+    pub prefill_chunk_tokens: usize,
 }
 
-/// What the engine is doing.
+/// What the engine is doing, and what it has done since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineStats {
     /// Samples that wait for room.
     pub waiting: usize,
     /// Sequences being decoded.
     pub running: usize,
-    /// Tokens sampled since the start.
+    /// Tokens sampled.
     pub generated_tokens: u64,
-    /// Prompt tokens computed since the start.
+    /// Tokens computed ahead of decoding: prompts but for their last token, and what a preemption made necessary again.
     pub prefilled_tokens: u64,
+    /// Prompt tokens not computed because another sample of the group had them (prefix hits).
+    pub shared_tokens: u64,
+    /// Sequences taken out for lack of room, to go on later.
+    pub preemptions: u64,
     /// Bytes of the cache as allocated.
     pub kv_bytes: usize,
+    /// Bytes of them that hold keys and values of running sequences.
+    pub kv_used_bytes: usize,
+    /// Time spent in steps.
+    pub busy: Duration,
 }
 
-/// Why a request cannot be taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It could never run.
-    #[error("request {id}: {problem}")]
-    Invalid {
-        /// The request.
-        id: u64,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Too many wait already.
-    #[error("request {id}: {waiting} samples wait already; the bound is {bound}")]
-    Full {
-        /// The request.
-        id: u64,
-        /// Samples that wait.
-        waiting: usize,
-        /// `EngineOptions::max_waiting`.
-        bound: usize,
-    },
+impl EngineStats {
+    /// Tokens sampled per second of work; 0 before the first step.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        if self.busy.is_zero() { 0.0 } else { self.generated_tokens as f64 / self.busy.as_secs_f64() }
+    }
 }
 
 /// A model with its cache and its sequences. One thread owns it.
@@ -79,13 +91,19 @@ pub enum Refused {
 pub struct Engine {
     lm: CausalLm,
     end_of_text: Vec<u32>,
+    decoder: Option<Decoder>,
     options: EngineOptions,
     version: u64,
-    waiting: VecDeque<Waiting>,
-    running: Vec<Running>,
+    /// In order of arrival.
+    waiting: VecDeque<Sequence>,
+    running: Vec<Sequence>,
     cache: KvCache,
+    arrived: u64,
     generated_tokens: u64,
     prefilled_tokens: u64,
+    shared_tokens: u64,
+    preemptions: u64,
+    busy: Duration,
 }
 
 impl Engine {
@@ -97,14 +115,25 @@ impl Engine {
         Self {
             lm,
             end_of_text,
+            decoder: None,
             options,
             version,
             waiting: VecDeque::new(),
             running: Vec::new(),
             cache,
+            arrived: 0,
             generated_tokens: 0,
             prefilled_tokens: 0,
+            shared_tokens: 0,
+            preemptions: 0,
+            busy: Duration::ZERO,
         }
+    }
+
+    /// With what turns tokens into text: stop strings need it.
+    #[must_use]
+    pub fn with_decoder(self, decode: impl Fn(&[u32]) -> String + Send + 'static) -> Self {
+        Self { decoder: Some(Decoder(Box::new(decode))), ..self }
     }
 
     /// Queues all samples of a request.
@@ -113,23 +142,33 @@ impl Engine {
     /// A request that could never run, or a full queue.
     pub fn submit(&mut self, request: Request) -> Result<(), Refused> {
         self.check(&request)?;
-        let waiting = self.stats().waiting;
+        let waiting = self.waiting.len();
         if waiting + request.samples.len() > self.options.max_waiting {
             return Err(Refused::Full { id: request.id, waiting, bound: self.options.max_waiting });
         }
-        self.waiting.push_back(Waiting::new(request));
+        let (capacity, request) = (self.capacity(&request), Arc::new(request));
+        for &sample in &request.samples {
+            self.waiting.push_back(Sequence::new(&request, sample, self.arrived, capacity));
+            self.arrived += 1;
+        }
         Ok(())
     }
 
     /// Drops every sample of a request; true if there were any.
     pub fn cancel(&mut self, id: u64) -> bool {
+        self.drop_where(|s| s.request.id == id)
+    }
+
+    /// Drops one sample of a request; true if there was one.
+    pub fn cancel_sample(&mut self, id: u64, sample: u32) -> bool {
+        self.drop_where(|s| (s.request.id, s.sample) == (id, sample))
+    }
+
+    fn drop_where(&mut self, unwanted: impl Fn(&Sequence) -> bool) -> bool {
         let waited = self.waiting.len();
-        self.waiting.retain(|w| w.request.id != id);
-        let rows: Vec<usize> =
-            (0..self.running.len()).filter(|&i| self.running[i].request.id == id).collect();
-        for &row in rows.iter().rev() {
-            self.remove(row);
-        }
+        self.waiting.retain(|s| !unwanted(s));
+        let rows: Vec<usize> = (0..self.running.len()).filter(|&i| unwanted(&self.running[i])).collect();
+        no_grad(|| rows.iter().rev().for_each(|&row| drop(self.remove(row))));
         waited != self.waiting.len() || !rows.is_empty()
     }
 
@@ -140,16 +179,23 @@ impl Engine {
     pub fn swap_weights(&mut self, dir: &Path, version: u64) -> Result<(), ModelError> {
         self.lm.replace_weights(dir)?;
         self.version = version;
+        self.running.iter_mut().for_each(|s| s.shareable = false);
         Ok(())
     }
 
-    /// Admits what fits, decodes one token of every running sequence, and returns those that finished.
+    /// Admits what fits, computes a chunk of prompts, decodes one token of every running sequence, and returns those
+    /// that finished.
     pub fn step(&mut self) -> Vec<Finished> {
-        no_grad(|| {
-            let mut finished = self.admit();
-            finished.extend(self.decode());
-            finished
-        })
+        let start = Instant::now();
+        let finished = no_grad(|| {
+            self.admit();
+            self.prefill();
+            self.admit(); // those that waited for a prompt just computed
+            self.make_room();
+            self.decode()
+        });
+        self.busy += start.elapsed();
+        finished
     }
 
     /// Nothing runs and nothing waits.
@@ -161,12 +207,17 @@ impl Engine {
     /// Current figures.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
+        let cached = self.running.iter().map(|r| r.cached).sum();
         EngineStats {
-            waiting: self.waiting.iter().map(Waiting::remaining).sum(),
+            waiting: self.waiting.len(),
             running: self.running.len(),
             generated_tokens: self.generated_tokens,
             prefilled_tokens: self.prefilled_tokens,
+            shared_tokens: self.shared_tokens,
+            preemptions: self.preemptions,
             kv_bytes: self.cache.bytes(),
+            kv_used_bytes: self.cache.bytes_for_exactly(1, cached),
+            busy: self.busy,
         }
     }
 
@@ -182,143 +233,9 @@ impl Engine {
         &self.lm
     }
 
-    fn check(&self, request: &Request) -> Result<(), Refused> {
-        let fail = |problem: String| Err(Refused::Invalid { id: request.id, problem });
-        let vocab = self.lm.config().vocab;
-        let longest = self.capacity(request);
-        if request.prompt.is_empty() {
-            return fail("the prompt has no tokens".into());
-        }
-        if let Some(token) = request.prompt.iter().find(|&&t| i64::from(t) >= vocab) {
-            return fail(format!("prompt token {token} is outside the vocabulary of {vocab}"));
-        }
-        if request.prompt.len() >= self.lm.config().max_positions {
-            let limit = self.lm.config().max_positions;
-            return fail(format!(
-                "the prompt has {} tokens; the context holds {limit}",
-                request.prompt.len()
-            ));
-        }
-        if self.cache.bytes_for(1, longest) > self.options.kv_budget_bytes {
-            let need = self.cache.bytes_for(1, longest);
-            return fail(format!(
-                "its {longest} tokens need {need} bytes of cache; the budget is {}",
-                self.options.kv_budget_bytes
-            ));
-        }
-        request.sampling.check().or_else(fail)
-    }
-
     /// Tokens that a sequence of this request may hold in the cache.
     fn capacity(&self, request: &Request) -> usize {
         (request.prompt.len() + request.sampling.max_new_tokens).min(self.lm.config().max_positions)
-    }
-
-    /// Moves waiting samples into free rows, in order; the prompt of a request is computed once for all that join.
-    fn admit(&mut self) -> Vec<Finished> {
-        let first = self.running.len();
-        let mut prompts: Vec<Vec<u32>> = Vec::new();
-        let mut prompt_of = Vec::new();
-        while let Some(waiting) = self.waiting.front_mut() {
-            let longest = (waiting.request.prompt.len() + waiting.request.sampling.max_new_tokens)
-                .min(self.lm.config().max_positions);
-            let room = self.cache.rows_within(
-                self.options.kv_budget_bytes,
-                longest.max(self.running.iter().map(|r| r.capacity).max().unwrap_or(0)),
-            );
-            let room = room.min(self.options.max_sequences).saturating_sub(self.running.len());
-            let joining = waiting.take(room, longest);
-            if joining.is_empty() {
-                break;
-            }
-            prompt_of.extend(std::iter::repeat_n(prompts.len(), joining.len()));
-            prompts.push(waiting.request.prompt.clone());
-            self.running.extend(joining);
-            if waiting.remaining() > 0 {
-                break;
-            }
-            self.waiting.pop_front();
-        }
-        if prompts.is_empty() { Vec::new() } else { self.prefill(first, &prompts, &prompt_of) }
-    }
-
-    /// Computes `prompts`, copies each one's keys and values to the rows that share it, and samples their first token.
-    fn prefill(&mut self, first: usize, prompts: &[Vec<u32>], prompt_of: &[usize]) -> Vec<Finished> {
-        let longest = self.running.iter().map(|r| r.capacity).max().unwrap_or(0);
-        self.cache.reserve(self.running.len(), longest, first, self.options.kv_budget_bytes);
-        let packed = Packed::new(prompts, self.lm.device());
-        self.prefilled_tokens += packed.len() as u64;
-        let cache = &mut self.cache;
-        let hidden = self.lm.run(&packed.tokens, &packed.positions, |layer, qkv| {
-            for (i, &p) in prompt_of.iter().enumerate() {
-                cache.write_prompt(layer, first + i, &packed.ranges[p], &qkv);
-            }
-            packed_attention(&qkv, &packed, self.lm.config(), self.lm.config().window(layer))
-        });
-        let last: Vec<i64> = prompt_of.iter().map(|&p| packed.ranges[p].end as i64 - 1).collect();
-        let hidden = hidden.index_select(0, &Tensor::from_slice(&last).to_device(self.lm.device()));
-        let drawn = self.sample(first, &hidden);
-        self.accept(first, drawn)
-    }
-
-    fn decode(&mut self) -> Vec<Finished> {
-        if self.running.is_empty() {
-            return Vec::new();
-        }
-        let tokens: Vec<i64> = self.running.iter().map(|r| i64::from(r.last_token())).collect();
-        let lengths: Vec<i64> = self.running.iter().map(|r| r.cached() as i64).collect();
-        let device = self.lm.device();
-        let (tokens, positions) =
-            (Tensor::from_slice(&tokens).to_device(device), Tensor::from_slice(&lengths).to_device(device));
-        let view = self.cache.view(&lengths);
-        let cache = &self.cache;
-        let hidden = self.lm.run(&tokens, &positions, |layer, qkv| {
-            let (keys, values) = cache.append(layer, &view, &qkv);
-            let mask = if self.lm.config().window(layer).is_some() { &view.near } else { &view.mask };
-            cached_attention(&qkv.q, &keys, &values, mask)
-        });
-        let drawn = self.sample(0, &hidden);
-        self.accept(0, drawn)
-    }
-
-    /// Draws the next token of rows `first..`, one hidden state each.
-    fn sample(&self, first: usize, hidden: &Tensor) -> Vec<Drawn> {
-        let rows = &self.running[first..];
-        let mut out = Vec::with_capacity(rows.len());
-        let mut start = 0;
-        while start < rows.len() {
-            // Neighbours nearly always share their sampling, being of one group or job.
-            let sampling = rows[start].request.sampling;
-            let run =
-                rows[start..].iter().take_while(|r| r.request.sampling.same_distribution(&sampling)).count();
-            let part = hidden.narrow(0, start as i64, run as i64);
-            let log_probs = log_probs(&part, self.lm.head(), sampling.temperature);
-            out.extend(sampler::draw(&log_probs, &rows[start..start + run], &sampling));
-            start += run;
-        }
-        out
-    }
-
-    /// Appends drawn tokens to rows `first..`, and takes out the sequences that end with them.
-    fn accept(&mut self, first: usize, drawn: Vec<Drawn>) -> Vec<Finished> {
-        self.generated_tokens += drawn.len() as u64;
-        let mut ended = Vec::new();
-        for (i, d) in drawn.into_iter().enumerate() {
-            let row = first + i;
-            if let Some(finish) = self.running[row].push(d, self.version, &self.end_of_text) {
-                ended.push((row, finish));
-            }
-        }
-        // From the back: removal moves the last row into the hole.
-        ended.into_iter().rev().map(|(row, finish)| self.remove(row).finished(finish)).collect()
-    }
-
-    fn remove(&mut self, row: usize) -> Running {
-        let last = self.running.len() - 1;
-        if row != last {
-            self.cache.move_row(last, row, self.running[last].cached());
-        }
-        self.running.swap_remove(row)
     }
 }
 

@@ -1,11 +1,10 @@
-//! What is asked of the engine, a sequence while it runs, and what comes back.
+//! What is asked of the engine, and what comes back.
 
-use super::sampler::Drawn;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use crate::{ModelError, Tokenizer};
+use std::time::Duration;
 
-/// How to choose tokens.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How to choose tokens, and when to stop.
+#[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
     /// 0 is greedy; else logits are divided by it.
     pub temperature: f32,
@@ -13,17 +12,43 @@ pub struct SamplingParams {
     pub top_p: f32,
     /// This many of the likeliest tokens are kept; 0 keeps all.
     pub top_k: usize,
+    /// Tokens at least this likely, relative to the likeliest one, are kept; in [0, 1], 0 keeps all
+    /// (Nguyen et al., 2024). Applied after `top_k` and `top_p`.
+    pub min_p: f32,
     /// Length limit of a completion.
     pub max_new_tokens: usize,
     /// Sample on past end-of-text.
     pub ignore_eos: bool,
+    /// Tokens that end the completion besides end-of-text, also where that is ignored.
+    pub stop_tokens: Vec<u32>,
+    /// Texts that end the completion, however they are cut into tokens. The tokens that make them up stay in
+    /// [`Finished::tokens`]; [`Finished::text`] ends before them.
+    pub stop_strings: Vec<String>,
+    /// Give [`Finished::plain_logprobs`] as well.
+    pub plain_logprobs: bool,
 }
 
 impl SamplingParams {
+    /// From the model's own distribution, until end-of-text, at most `max_new_tokens`.
+    #[must_use]
+    pub fn new(max_new_tokens: usize) -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            max_new_tokens,
+            ignore_eos: false,
+            stop_tokens: Vec::new(),
+            stop_strings: Vec::new(),
+            plain_logprobs: false,
+        }
+    }
+
     /// Greedy decoding of at most `max_new_tokens`.
     #[must_use]
     pub fn greedy(max_new_tokens: usize) -> Self {
-        Self { temperature: 0.0, top_p: 1.0, top_k: 0, max_new_tokens, ignore_eos: false }
+        Self { temperature: 0.0, ..Self::new(max_new_tokens) }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -33,24 +58,61 @@ impl SamplingParams {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(format!("top_p {} must lie in (0, 1]", self.top_p));
         }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return Err(format!("min_p {} must lie in [0, 1]", self.min_p));
+        }
         if self.max_new_tokens == 0 {
             return Err("max_new_tokens must be at least 1".into());
+        }
+        if self.stop_strings.iter().any(String::is_empty) {
+            return Err("a stop string is empty".into());
         }
         Ok(())
     }
 
     pub(super) fn same_distribution(&self, other: &Self) -> bool {
-        (self.temperature, self.top_p, self.top_k) == (other.temperature, other.top_p, other.top_k)
+        let of = |s: &Self| (s.temperature, s.top_p, s.top_k, s.min_p, s.plain_logprobs);
+        of(self) == of(other)
     }
 }
 
-/// After the token sequence `trigger`, the next token is one of `choices`, and the completion ends with it.
+/// How a constrained token is chosen among the allowed ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// The likeliest of them.
+    Likeliest,
+    /// Drawn from the model's distribution over them, at the request's temperature.
+    Drawn,
+}
+
+/// What follows a constrained token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The completion ends with it.
+    End,
+    /// Sampling goes on.
+    GoOn,
+}
+
+/// After the token sequence `trigger`, the next token is one of `choices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Last tokens of the completion that ask for the choice.
+    /// Last tokens of the completion that ask for the choice; none ask for it at every token.
     pub trigger: Vec<u32>,
     /// Allowed next tokens.
     pub choices: Vec<u32>,
+    /// How to choose among them.
+    pub pick: Pick,
+    /// What comes after.
+    pub then: Then,
+}
+
+impl Choice {
+    /// The likeliest of `choices`, which ends the completion: a verdict.
+    #[must_use]
+    pub fn verdict(trigger: Vec<u32>, choices: Vec<u32>) -> Self {
+        Self { trigger, choices, pick: Pick::Likeliest, then: Then::End }
+    }
 }
 
 /// Several samples of one prompt.
@@ -66,7 +128,7 @@ pub struct Request {
     pub samples: Vec<u32>,
     /// How to choose tokens.
     pub sampling: SamplingParams,
-    /// A constrained last token.
+    /// A constrained token.
     pub choice: Option<Choice>,
 }
 
@@ -75,6 +137,10 @@ pub struct Request {
 pub enum Finish {
     /// An end-of-text token, which is its last token.
     Stop,
+    /// This one of the request's `stop_tokens`, which is its last token.
+    StopToken(u32),
+    /// The request's stop string with this index; its last token completes it.
+    StopString(usize),
     /// `max_new_tokens` or the context length.
     Length,
     /// The constrained choice, which is its last token.
@@ -92,118 +158,32 @@ pub struct Finished {
     pub tokens: Vec<u32>,
     /// Log-probability of each token under the distribution it was drawn from.
     pub logprobs: Vec<f32>,
+    /// Log-probability of each token at temperature 1 without truncation, where that was asked for.
+    pub plain_logprobs: Option<Vec<f32>>,
     /// Policy version and number of tokens, in order.
     pub segments: Vec<(u64, u32)>,
     /// Why it ended.
     pub finish: Finish,
-    /// Log-probabilities of the choices under the plain model (not normalised over them), where there was a choice.
+    /// Log-probabilities of the choices under the plain model (not normalised over them), where there was a choice;
+    /// of the last one, where there were several.
     pub choice_logprobs: Option<Vec<f32>>,
     /// From admission to the last token.
     pub elapsed: Duration,
 }
 
-/// A request with samples that have no row yet.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) request: Arc<Request>,
-    next: usize,
-}
-
-impl Waiting {
-    pub(super) fn new(request: Request) -> Self {
-        Self { request: Arc::new(request), next: 0 }
-    }
-
-    pub(super) fn remaining(&self) -> usize {
-        self.request.samples.len() - self.next
-    }
-
-    /// Starts up to `room` of the samples.
-    pub(super) fn take(&mut self, room: usize, capacity: usize) -> Vec<Running> {
-        let end = (self.next + room).min(self.request.samples.len());
-        let samples = self.next..end;
-        self.next = end;
-        samples.map(|i| Running::new(&self.request, self.request.samples[i], capacity)).collect()
-    }
-}
-
-/// A sequence with a row of the cache.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) request: Arc<Request>,
-    pub(super) sample: u32,
-    /// Tokens it may come to hold in the cache.
-    pub(super) capacity: usize,
-    tokens: Vec<u32>,
-    logprobs: Vec<f32>,
-    segments: Vec<(u64, u32)>,
-    choice_logprobs: Option<Vec<f32>>,
-    started: Instant,
-}
-
-impl Running {
-    fn new(request: &Arc<Request>, sample: u32, capacity: usize) -> Self {
-        Self {
-            request: Arc::clone(request),
-            sample,
-            capacity,
-            tokens: Vec::new(),
-            logprobs: Vec::new(),
-            segments: Vec::new(),
-            choice_logprobs: None,
-            started: Instant::now(),
+impl Finished {
+    /// The completion as text, without the token or the text that ended it. `stop_strings` are the request's.
+    ///
+    /// # Errors
+    /// A token outside the tokenizer's vocabulary.
+    pub fn text(&self, stop_strings: &[String], tokenizer: &Tokenizer) -> Result<String, ModelError> {
+        let ended = matches!(self.finish, Finish::Stop | Finish::StopToken(_) | Finish::Chosen);
+        let mut text = tokenizer.decode(&self.tokens[..self.tokens.len() - usize::from(ended)])?;
+        if let Finish::StopString(index) = self.finish
+            && let Some(end) = text.find(&stop_strings[index])
+        {
+            text.truncate(end);
         }
-    }
-
-    /// Position of the next draw in the completion.
-    pub(super) fn position(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Tokens whose keys and values are in the cache: all but the last one drawn.
-    pub(super) fn cached(&self) -> usize {
-        (self.request.prompt.len() + self.tokens.len()).saturating_sub(1)
-    }
-
-    pub(super) fn last_token(&self) -> u32 {
-        *self.tokens.last().expect("the first token is drawn at prefill")
-    }
-
-    /// The choices, if the next token is constrained to them.
-    pub(super) fn due_choices(&self) -> Option<&[u32]> {
-        let choice = self.request.choice.as_ref()?;
-        self.tokens.ends_with(&choice.trigger).then_some(&choice.choices[..])
-    }
-
-    pub(super) fn push(&mut self, drawn: Drawn, version: u64, end_of_text: &[u32]) -> Option<Finish> {
-        self.tokens.push(drawn.token);
-        self.logprobs.push(drawn.logprob);
-        match self.segments.last_mut() {
-            Some((last, count)) if *last == version => *count += 1,
-            _ => self.segments.push((version, 1)),
-        }
-        let sampling = &self.request.sampling;
-        if drawn.choice_logprobs.is_some() {
-            self.choice_logprobs = drawn.choice_logprobs;
-            Some(Finish::Chosen)
-        } else if !sampling.ignore_eos && end_of_text.contains(&drawn.token) {
-            Some(Finish::Stop)
-        } else {
-            let full = self.request.prompt.len() + self.tokens.len() >= self.capacity;
-            (full || self.tokens.len() >= sampling.max_new_tokens).then_some(Finish::Length)
-        }
-    }
-
-    pub(super) fn finished(self, finish: Finish) -> Finished {
-        Finished {
-            id: self.request.id,
-            sample: self.sample,
-            tokens: self.tokens,
-            logprobs: self.logprobs,
-            segments: self.segments,
-            finish,
-            choice_logprobs: self.choice_logprobs,
-            elapsed: self.started.elapsed(),
-        }
+        Ok(text)
     }
 }

@@ -1,7 +1,8 @@
 use super::*;
+use crate::Packed;
 use crate::config::{Family, ModelConfig, RopeScaling};
-use crate::logprob::target_log_probs;
-use tch::Device;
+use crate::logprob::{log_probs, target_log_probs};
+use tch::{Device, Tensor};
 
 const EOS: u32 = 0;
 
@@ -31,12 +32,17 @@ fn lm() -> CausalLm {
 }
 
 fn engine(max_sequences: usize) -> Engine {
-    let options = EngineOptions { max_sequences, kv_budget_bytes: 1 << 24, max_waiting: 1000 };
+    let options = EngineOptions {
+        max_sequences,
+        kv_budget_bytes: 1 << 24,
+        max_waiting: 1000,
+        prefill_chunk_tokens: 512,
+    };
     Engine::new(lm(), vec![EOS], 1, options)
 }
 
 fn sampling(max_new_tokens: usize) -> SamplingParams {
-    SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens, ignore_eos: true }
+    SamplingParams { ignore_eos: true, ..SamplingParams::new(max_new_tokens) }
 }
 
 fn request(id: u64, prompt: &[u32], samples: &[u32], sampling: SamplingParams) -> Request {
@@ -68,7 +74,12 @@ fn uncached(lm: &CausalLm, prompt: &[u32], completion: &[u32]) -> Vec<f32> {
 #[test]
 fn cached_log_probabilities_equal_uncached_ones() {
     for family in [Family::Qwen2, Family::Qwen3, Family::Llama] {
-        let options = EngineOptions { max_sequences: 8, kv_budget_bytes: 1 << 24, max_waiting: 100 };
+        let options = EngineOptions {
+            max_sequences: 8,
+            kv_budget_bytes: 1 << 24,
+            max_waiting: 100,
+            prefill_chunk_tokens: 512,
+        };
         let lm = CausalLm::random(config(family), 5, 0.3, Device::Cpu);
         let mut engine = Engine::new(lm, vec![EOS], 1, options);
         engine.submit(request(1, &[3, 4, 5], &[0, 1, 2], sampling(40))).unwrap();
@@ -108,7 +119,9 @@ fn a_group_is_prefilled_once() {
     let mut engine = engine(16);
     engine.submit(request(1, &[7; 30], &[0, 1, 2, 3, 4, 5, 6, 7], sampling(4))).unwrap();
     let finished = run(&mut engine);
-    assert_eq!((engine.stats().prefilled_tokens, engine.stats().generated_tokens), (30, 32));
+    let stats = engine.stats();
+    // The last token of a prompt is each sample's first decode step.
+    assert_eq!((stats.prefilled_tokens, stats.shared_tokens, stats.generated_tokens), (29, 7 * 29, 32));
     assert_eq!(finished.iter().map(|f| f.sample).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
     assert!(finished.windows(2).any(|w| w[0].tokens != w[1].tokens), "samples differ");
 }
@@ -116,7 +129,12 @@ fn a_group_is_prefilled_once() {
 #[test]
 fn the_cache_stays_within_its_budget() {
     let per_row = config(Family::Qwen3).kv_bytes_per_token(4) * 64;
-    let options = EngineOptions { max_sequences: 100, kv_budget_bytes: 3 * per_row, max_waiting: 100 };
+    let options = EngineOptions {
+        max_sequences: 100,
+        kv_budget_bytes: 3 * per_row,
+        max_waiting: 100,
+        prefill_chunk_tokens: 512,
+    };
     let mut engine = Engine::new(lm(), vec![EOS], 1, options);
     engine.submit(request(1, &[1, 2], &(0..10).collect::<Vec<_>>(), sampling(10))).unwrap();
     let mut seen = 0;
@@ -137,7 +155,12 @@ fn the_cache_stays_within_its_budget() {
 fn many_short_sequences_after_a_long_one_stay_within_the_budget() {
     let config = config(Family::Qwen3);
     let budget = config.kv_bytes_per_token(4) * 64 * 4;
-    let options = EngineOptions { max_sequences: 100, kv_budget_bytes: budget, max_waiting: 100 };
+    let options = EngineOptions {
+        max_sequences: 100,
+        kv_budget_bytes: budget,
+        max_waiting: 100,
+        prefill_chunk_tokens: 512,
+    };
     let mut engine = Engine::new(lm(), vec![EOS], 1, options);
     engine.submit(request(1, &[1; 90], &[0], sampling(4))).unwrap();
     engine.submit(request(2, &[1, 2], &[0], sampling(60))).unwrap();
@@ -163,8 +186,12 @@ fn many_short_sequences_after_a_long_one_stay_within_the_budget() {
 fn draws_follow_the_distribution() {
     const DRAWS: u32 = 100_000;
     for temperature in [1.0, 0.7] {
-        let options =
-            EngineOptions { max_sequences: 5000, kv_budget_bytes: 1 << 30, max_waiting: DRAWS as usize };
+        let options = EngineOptions {
+            max_sequences: 5000,
+            kv_budget_bytes: 1 << 30,
+            max_waiting: DRAWS as usize,
+            prefill_chunk_tokens: 512,
+        };
         // Narrow weights: every token is drawn often enough for the statistic.
         let lm = CausalLm::random(config(Family::Qwen3), 21, 0.15, Device::Cpu);
         let packed = Packed::new(&[[7u32, 8, 9]], Device::Cpu);
@@ -202,7 +229,8 @@ fn new_weights_arrive_between_tokens() {
         .unwrap();
     let mut engine = engine(4);
     engine.submit(request(1, &[1, 2], &[0], sampling(6))).unwrap();
-    assert!(engine.step().is_empty()); // two tokens: one at prefill, one decoded
+    assert!(engine.step().is_empty());
+    assert!(engine.step().is_empty());
     engine.swap_weights(dir.path(), 2).unwrap();
     let finished = run(&mut engine).remove(0);
     assert_eq!(finished.segments, [(1, 2), (2, 4)]);
@@ -218,7 +246,7 @@ fn a_choice_ends_the_completion() {
         engine.submit(asked.clone()).unwrap();
         run(&mut engine).remove(0)
     };
-    asked.choice = Some(Choice { trigger: free.tokens[..3].to_vec(), choices: vec![40, 41] });
+    asked.choice = Some(Choice::verdict(free.tokens[..3].to_vec(), vec![40, 41]));
     engine.submit(asked).unwrap();
     let chosen = run(&mut engine).remove(0);
     assert_eq!(chosen.tokens[..3], free.tokens[..3]);
@@ -269,3 +297,7 @@ fn refuses_what_could_never_run() {
     let many: Vec<u32> = (0..2000).collect();
     assert!(refuse(&mut engine, request(1, &[1], &many, sampling(1))).contains("the bound is 1000"));
 }
+
+mod random;
+mod sampling;
+mod schedule;

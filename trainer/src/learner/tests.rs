@@ -199,10 +199,14 @@ fn on_policy_the_first_ratio_is_exactly_one() {
 #[test]
 fn sampler_and_learner_agree() {
     let learner = learner(50);
-    let options = EngineOptions { max_sequences: 16, kv_budget_bytes: 1 << 24, max_waiting: 64 };
+    let options = EngineOptions {
+        max_sequences: 16,
+        kv_budget_bytes: 1 << 24,
+        max_waiting: 64,
+        prefill_chunk_tokens: 512,
+    };
     let mut engine = Engine::new(CausalLm::random(config(50), 3, 0.2, Device::Cpu), vec![0], 0, options);
-    let sampling =
-        SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: 40, ignore_eos: false };
+    let sampling = SamplingParams::new(40);
     let (prompt, samples) = (vec![4, 5, 6], (0..16).collect());
     engine
         .submit(Request { id: 1, key: 5, prompt: prompt.clone(), samples, sampling, choice: None })
