@@ -150,3 +150,32 @@ fn defaults_file_environment_flags() {
         format!("{}: a valid configuration\n", text(&file))
     );
 }
+
+#[test]
+fn a_stop_text_ends_a_sample_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = text(&base_model(dir.path()));
+    let generate = |more: &[&str]| {
+        let args =
+            ["generate", "--model", &model, "--system", SPEC, "--prompt", REQUEST, "--seed", "7", "--json"];
+        sinternal(&[&args[..], &["--max-new-tokens", "48"], more].concat()).rows().remove(0)
+    };
+    let free = generate(&[]);
+    let whole = free["text"].as_str().unwrap();
+    let stop: String = whole.chars().skip(whole.len() / 2).take(9).collect(); // across a border of words
+    let stopped = generate(&["--stop", "§", "--stop", &stop, "--plain-logprobs"]);
+    assert_eq!(stopped["text"].as_str().unwrap(), &whole[..whole.find(&stop).unwrap()]);
+    assert_eq!((&stopped["finish"], &stopped["stop"]), (&json!("stop"), &json!(stop)));
+    // At temperature 1 without truncation both are the same.
+    assert_eq!(stopped["plain_logprobs"], stopped["logprobs"]);
+    let third = free["tokens"][2].to_string();
+    let tokens = generate(&["--stop-token-id", &third])["tokens"].as_array().unwrap().clone();
+    assert!(tokens.len() <= 3 && tokens.last() == Some(&free["tokens"][2]));
+    let args = ["generate", "--model", &model, "--prompt", REQUEST, "--min-p", "1.5"];
+    let refused = sinternal(&args);
+    assert!(
+        !refused.status.success() && refused.stderr.contains("min_p 1.5 must lie in [0, 1]"),
+        "{}",
+        refused.stderr
+    );
+}

@@ -42,6 +42,18 @@ pub(crate) struct GenerateArgs {
     /// Keep this many of the likeliest tokens; 0 keeps all
     #[arg(long, default_value_t = 0)]
     top_k: usize,
+    /// Keep tokens at least this likely, relative to the likeliest one; 0 keeps all
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f32,
+    /// Text that ends a sample, which ends before it; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Token that ends a sample, besides end-of-text; may be given several times
+    #[arg(long, value_name = "ID")]
+    stop_token_id: Vec<u32>,
+    /// With --json, also log-probabilities at temperature 1 without truncation
+    #[arg(long, requires = "json")]
+    plain_logprobs: bool,
     /// Root of the random numbers: the same seed gives the same text
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -62,7 +74,13 @@ struct Sample<'a> {
     tokens: &'a [u32],
     /// Under the distribution that each token was drawn from.
     logprobs: &'a [f32],
+    /// At temperature 1 without truncation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_logprobs: Option<&'a [f32]>,
     finish: &'static str,
+    /// The stop text that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<&'a str>,
     prompt_tokens: usize,
 }
 
@@ -77,7 +95,9 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         max_waiting: args.n as usize,
         prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
     };
-    let mut engine = Engine::new(lm, folder.end_of_text.clone(), 0, options);
+    let tokenizer = folder.tokenizer.clone();
+    let mut engine = Engine::new(lm, folder.end_of_text.clone(), 0, options)
+        .with_decoder(move |tokens| tokenizer.decode(tokens).expect("sampled tokens are in the vocabulary"));
     let request = Request {
         id: 0,
         key: args.seed,
@@ -87,7 +107,11 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
             temperature: args.temperature,
             top_p: args.top_p,
             top_k: args.top_k,
+            min_p: args.min_p,
             ignore_eos: args.ignore_eos,
+            stop_tokens: args.stop_token_id.clone(),
+            stop_strings: args.stop.clone(),
+            plain_logprobs: args.plain_logprobs,
             ..SamplingParams::new(args.max_new_tokens)
         },
         choice: None,
@@ -118,15 +142,18 @@ fn print_sample(
     prompt: &[u32],
     finished: &Finished,
 ) -> anyhow::Result<()> {
-    let stopped = finished.finish == Finish::Stop;
-    let shown = finished.tokens.len() - usize::from(stopped);
-    let text = folder.tokenizer.decode(&finished.tokens[..shown])?;
+    let text = finished.text(&args.stop, &folder.tokenizer)?;
     let row = Sample {
         sample: finished.sample,
         text: &text,
         tokens: &finished.tokens,
         logprobs: &finished.logprobs,
-        finish: if stopped { "stop" } else { "length" },
+        plain_logprobs: finished.plain_logprobs.as_deref(),
+        finish: if finished.finish == Finish::Length { "length" } else { "stop" },
+        stop: match finished.finish {
+            Finish::StopString(index) => Some(&args.stop[index]),
+            _ => None,
+        },
         prompt_tokens: prompt.len(),
     };
     show(args.json, &row, || text.clone())

@@ -15,7 +15,7 @@ pub struct Policy {
 }
 
 /// How to sample. Random numbers are keyed by (seed, task, sample, position).
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Sampling {
     /// 0 is greedy; else logits are divided by it.
     pub temperature: f32,
@@ -29,6 +29,12 @@ pub struct Sampling {
     pub seed: u64,
     /// Sample on past end-of-text (benchmarks).
     pub ignore_eos: bool,
+    /// Tokens at least this likely, relative to the likeliest one, are kept; in [0, 1], 0 keeps all.
+    #[serde(default)]
+    pub min_p: f32,
+    /// Texts that end a completion; the trace's text ends before them.
+    #[serde(default)]
+    pub stop: Vec<String>,
 }
 
 /// Several samples of one prompt.
@@ -54,6 +60,8 @@ pub struct RolloutTask {
 const MOST_TOKENS: usize = 1 << 20;
 const MOST_MESSAGES: usize = 1024;
 const MOST_SAMPLES: usize = 4096;
+const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 256;
 /// A worker adds the lease to its clock, which must not overflow.
 const LONGEST_LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -81,6 +89,8 @@ impl From<Sampling> for pb::Sampling {
             max_new_tokens: s.max_new_tokens,
             seed: s.seed,
             ignore_eos: s.ignore_eos,
+            min_p: s.min_p,
+            stop: s.stop,
         }
     }
 }
@@ -94,6 +104,8 @@ impl TryFrom<pb::Sampling> for Sampling {
         require(s.top_p > 0.0 && s.top_p <= 1.0, "sampling.top_p", "must lie in (0, 1]")?;
         require(s.max_new_tokens > 0, "sampling.max_new_tokens", "must be at least 1")?;
         at_most(s.max_new_tokens as usize, MOST_TOKENS, "sampling.max_new_tokens")?;
+        require((0.0..=1.0).contains(&s.min_p), "sampling.min_p", "must lie in [0, 1]")?;
+        check_stop(&s.stop)?;
         Ok(Self {
             temperature: s.temperature,
             top_p: s.top_p,
@@ -101,8 +113,16 @@ impl TryFrom<pb::Sampling> for Sampling {
             max_new_tokens: s.max_new_tokens,
             seed: s.seed,
             ignore_eos: s.ignore_eos,
+            min_p: s.min_p,
+            stop: s.stop,
         })
     }
+}
+
+fn check_stop(stop: &[String]) -> Result<(), Invalid> {
+    at_most(stop.len(), MOST_STOPS, "sampling.stop")?;
+    require(stop.iter().all(|s| !s.is_empty()), "sampling.stop", "holds an empty text")?;
+    stop.iter().try_for_each(|s| at_most(s.len(), LONGEST_STOP, "sampling.stop"))
 }
 
 impl From<RolloutTask> for pb::RolloutTask {
@@ -162,6 +182,8 @@ mod tests {
                 max_new_tokens: 5,
                 seed: 6,
                 ignore_eos: true,
+                min_p: 0.1,
+                stop: vec!["###".into()],
             },
             min_version: PolicyVersion(2),
             lease: Duration::from_millis(1500),
@@ -211,5 +233,9 @@ mod tests {
         assert_eq!(sampling(|s| s.top_p = 1.01), "sampling.top_p");
         assert_eq!(sampling(|s| s.max_new_tokens = (1 << 20) + 1), "sampling.max_new_tokens");
         assert_eq!(sampling(|s| s.max_new_tokens = 0), "sampling.max_new_tokens");
+        assert_eq!(sampling(|s| s.min_p = 1.01), "sampling.min_p");
+        assert_eq!(sampling(|s| s.stop.push(String::new())), "sampling.stop");
+        assert_eq!(sampling(|s| s.stop.push("x".repeat(257))), "sampling.stop");
+        assert_eq!(sampling(|s| s.stop = vec!["x".into(); 17]), "sampling.stop");
     }
 }

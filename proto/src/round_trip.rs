@@ -29,14 +29,19 @@ where
 
 fn sampling() -> impl Strategy<Value = Sampling> {
     let numbers = (0.0f32..10.0, 0.001f32..=1.0, any::<u32>(), 1..=1u32 << 20, any::<u64>(), any::<bool>());
-    numbers.prop_map(|(temperature, top_p, top_k, max_new_tokens, seed, ignore_eos)| Sampling {
-        temperature,
-        top_p,
-        top_k,
-        max_new_tokens,
-        seed,
-        ignore_eos,
-    })
+    let rest = (0.0f32..=1.0, vec(".{1,20}", 0..4));
+    (numbers, rest).prop_map(
+        |((temperature, top_p, top_k, max_new_tokens, seed, ignore_eos), (min_p, stop))| Sampling {
+            temperature,
+            top_p,
+            top_k,
+            max_new_tokens,
+            seed,
+            ignore_eos,
+            min_p,
+            stop,
+        },
+    )
 }
 
 fn message() -> impl Strategy<Value = Message> {

@@ -2,13 +2,16 @@
 
 use crate::WorkerError;
 use sinternal_model::engine::{
-    Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
+    Engine, EngineOptions, EngineStats, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
 };
 use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder};
 use sinternal_proto::{
     FinishReason, JobId, ModelFile, Policy, PolicyVersion, RolloutTask, SampleIndex, Segment, TaskId, Trace,
 };
-use sinternal_service::metrics::{GENERATED_TOKENS_TOTAL, POLICY_VERSION, RUNNING_SEQUENCES};
+use sinternal_service::metrics::{
+    GENERATED_TOKENS_TOTAL, KV_BYTES, KV_USED_BYTES, POLICY_VERSION, PREEMPTIONS_TOTAL, RUNNING_SEQUENCES,
+    SHARED_PROMPT_TOKENS_TOTAL, WAITING_SEQUENCES,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,7 +92,7 @@ pub(crate) fn spawn(options: Options) -> std::io::Result<Handle> {
         deferred: Vec::new(),
         running: HashMap::new(),
         next_id: 0,
-        counted_tokens: 0,
+        counted: EngineStats::default(),
     };
     std::thread::Builder::new().name("generator".into()).spawn(move || generator.run())?;
     Ok(Handle { commands, outcomes, status })
@@ -107,6 +110,7 @@ struct Active {
     job: JobId,
     task: TaskId,
     prompt: Vec<u32>,
+    stop: Vec<String>,
     missing: usize,
 }
 
@@ -121,7 +125,8 @@ struct Generator {
     deferred: Vec<RolloutTask>,
     running: HashMap<u64, Active>,
     next_id: u64,
-    counted_tokens: u64,
+    /// The engine's figures when they were last counted.
+    counted: EngineStats,
 }
 
 impl Generator {
@@ -217,8 +222,12 @@ impl Generator {
             max_waiting: MAX_WAITING,
             prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
         };
-        let engine = Engine::new(lm, folder.end_of_text.clone(), version.0, options);
-        self.counted_tokens = 0;
+        let tokenizer = folder.tokenizer.clone();
+        let engine =
+            Engine::new(lm, folder.end_of_text.clone(), version.0, options).with_decoder(move |tokens| {
+                tokenizer.decode(tokens).expect("sampled tokens are in the vocabulary")
+            });
+        self.counted = EngineStats::default();
         self.held = Some(Held { folder, engine, side_files });
         tracing::info!(%version, dir = %dir.display(), "loaded a model");
         Ok(())
@@ -249,6 +258,8 @@ impl Generator {
             top_p: task.sampling.top_p,
             top_k: task.sampling.top_k as usize,
             ignore_eos: task.sampling.ignore_eos,
+            min_p: task.sampling.min_p,
+            stop_strings: task.sampling.stop.clone(),
             ..SamplingParams::new(task.sampling.max_new_tokens as usize)
         };
         let request = Request {
@@ -262,7 +273,8 @@ impl Generator {
         let missing = request.samples.len();
         match held.engine.submit(request) {
             Ok(()) => {
-                let active = Active { job: task.job, task: task.task, prompt, missing };
+                let stop = task.sampling.stop;
+                let active = Active { job: task.job, task: task.task, prompt, stop, missing };
                 self.running.insert(self.next_id, active);
                 Ok(())
             }
@@ -297,8 +309,7 @@ impl Generator {
         let Some(held) = &self.held else { return Ok(true) };
         active.missing -= 1;
         let stopped = finished.finish != Finish::Length;
-        let shown = finished.tokens.len() - usize::from(stopped);
-        let text = held.folder.tokenizer.decode(&finished.tokens[..shown])?;
+        let text = finished.text(&active.stop, &held.folder.tokenizer)?;
         let segment = |&(version, tokens): &(u64, u32)| Segment { version: PolicyVersion(version), tokens };
         let trace = Trace {
             job: active.job.clone(),
@@ -322,8 +333,14 @@ impl Generator {
         let stats = self.held.as_ref().map(|held| held.engine.stats()).unwrap_or_default();
         let deferred: usize = self.deferred.iter().map(|t| t.samples.len()).sum();
         metrics::gauge!(RUNNING_SEQUENCES).set(stats.running as f64);
-        metrics::counter!(GENERATED_TOKENS_TOTAL).increment(stats.generated_tokens - self.counted_tokens);
-        self.counted_tokens = stats.generated_tokens;
+        metrics::gauge!(WAITING_SEQUENCES).set((stats.waiting + deferred) as f64);
+        metrics::gauge!(KV_BYTES).set(stats.kv_bytes as f64);
+        metrics::gauge!(KV_USED_BYTES).set(stats.kv_used_bytes as f64);
+        let since = |of: fn(&EngineStats) -> u64| of(&stats) - of(&self.counted);
+        metrics::counter!(GENERATED_TOKENS_TOTAL).increment(since(|s| s.generated_tokens));
+        metrics::counter!(SHARED_PROMPT_TOKENS_TOTAL).increment(since(|s| s.shared_tokens));
+        metrics::counter!(PREEMPTIONS_TOTAL).increment(since(|s| s.preemptions));
+        self.counted = stats;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.version = PolicyVersion(self.held.as_ref().map_or(0, |held| held.engine.version()));
         (status.running, status.waiting) = (stats.running, stats.waiting + deferred);

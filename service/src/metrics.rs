@@ -95,6 +95,16 @@ registry! {
         "Tokens sampled.";
     RUNNING_SEQUENCES = "sinternal_running_sequences", Gauge, Unit::Count, [],
         "Sequences that are being decoded.";
+    WAITING_SEQUENCES = "sinternal_waiting_sequences", Gauge, Unit::Count, [],
+        "Samples that wait for room in the engine.";
+    KV_BYTES = "sinternal_kv_bytes", Gauge, Unit::Bytes, [],
+        "Keys and values: memory allocated.";
+    KV_USED_BYTES = "sinternal_kv_used_bytes", Gauge, Unit::Bytes, [],
+        "Keys and values: memory that running sequences fill.";
+    SHARED_PROMPT_TOKENS_TOTAL = "sinternal_shared_prompt_tokens_total", Counter, Unit::Count, [],
+        "Prompt tokens not computed again because another sample of the group had them.";
+    PREEMPTIONS_TOTAL = "sinternal_preemptions_total", Counter, Unit::Count, [],
+        "Sequences taken out for lack of room for keys and values, to go on later.";
     WEIGHT_SYNC_SECONDS = "sinternal_weight_sync_seconds", Histogram, Unit::Seconds, [],
         "Time to fetch, check and swap in a policy version.";
     WEIGHT_SYNC_FAILURES_TOTAL = "sinternal_weight_sync_failures_total", Counter, Unit::Count, [],
@@ -149,7 +159,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!((names.len(), METRICS.len()), (28, 28));
+        assert_eq!((names.len(), METRICS.len()), (33, 33));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn default_instruction() -> String {
 }
 
 /// How rollouts are sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingSpec {
     /// 0 is greedy.
@@ -87,13 +87,17 @@ pub struct SamplingSpec {
     pub top_p: f32,
     /// 0 keeps all tokens.
     pub top_k: u32,
+    /// Tokens at least this likely, relative to the likeliest one, are kept; in [0, 1], 0 keeps all.
+    pub min_p: f32,
     /// Length limit of a completion.
     pub max_new_tokens: u32,
+    /// Texts that end a completion, besides end-of-text.
+    pub stop: Vec<String>,
 }
 
 impl Default for SamplingSpec {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: 512 }
+        Self { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, max_new_tokens: 512, stop: Vec::new() }
     }
 }
 
@@ -358,6 +362,9 @@ impl JobSpec {
         )?;
         require(s.top_p > 0.0 && s.top_p <= 1.0, "sampling.top_p", "must lie in (0, 1]")?;
         require(s.max_new_tokens > 0, "sampling.max_new_tokens", "must be at least 1")?;
+        require((0.0..=1.0).contains(&s.min_p), "sampling.min_p", "must lie in [0, 1]")?;
+        let fine = s.stop.len() <= 16 && s.stop.iter().all(|t| (1..=256).contains(&t.len()));
+        require(fine, "sampling.stop", "must be 16 texts at most, of 1 to 256 bytes each")?;
         if let DataSpec::World { collect_harmful, grpo_mixture, .. } = &self.data {
             require((0.0..=1.0).contains(collect_harmful), "data.collect_harmful", "must lie in 0–1")?;
             let sum: f64 = grpo_mixture.iter().sum();
@@ -448,4 +455,23 @@ fn positive(x: f64) -> bool {
 
 fn require(holds: bool, key: &str, problem: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(format!("{key}: {problem}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_is_checked_and_names_its_field() {
+        let problem = |change: fn(&mut SamplingSpec)| {
+            let mut spec = JobSpec::default();
+            change(&mut spec.sampling);
+            spec.check().err()
+        };
+        assert_eq!(problem(|s| (s.min_p, s.stop) = (0.1, vec!["###".into()])), None);
+        assert_eq!(problem(|s| s.min_p = 1.5).unwrap(), "sampling.min_p: must lie in [0, 1]");
+        let stop = "sampling.stop: must be 16 texts at most, of 1 to 256 bytes each";
+        assert_eq!(problem(|s| s.stop = vec![String::new()]).unwrap(), stop);
+        assert_eq!(problem(|s| s.stop = vec!["x".into(); 17]).unwrap(), stop);
+    }
 }

@@ -338,7 +338,7 @@ impl Entry {
             task: self.group.task,
             messages: self.group.messages.clone(),
             samples: chosen.into_iter().map(|i| SampleIndex(i as u32)).collect(),
-            sampling: self.group.sampling,
+            sampling: self.group.sampling.clone(),
             min_version: self.group.min_version,
             lease,
         }

@@ -37,8 +37,16 @@ pub(super) fn model(dir: &Path, weights: &[u8]) -> PathBuf {
 }
 
 pub(super) fn group(task: u64, samples: u32, min_version: u64) -> Group {
-    let sampling =
-        Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: 4, seed: 7, ignore_eos: false };
+    let sampling = Sampling {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        max_new_tokens: 4,
+        seed: 7,
+        ignore_eos: false,
+        min_p: 0.0,
+        stop: Vec::new(),
+    };
     Group {
         job: job(),
         task: TaskId(task),

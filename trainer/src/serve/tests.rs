@@ -21,8 +21,16 @@ struct Sampler {
     hub: RolloutHub,
 }
 
-const SAMPLING: Sampling =
-    Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: 4, seed: 7, ignore_eos: false };
+const SAMPLING: Sampling = Sampling {
+    temperature: 1.0,
+    top_p: 1.0,
+    top_k: 0,
+    max_new_tokens: 4,
+    seed: 7,
+    ignore_eos: false,
+    min_p: 0.0,
+    stop: Vec::new(),
+};
 
 #[async_trait::async_trait]
 impl Runner for Sampler {

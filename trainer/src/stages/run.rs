@@ -187,7 +187,7 @@ impl Run {
         samples: u32,
         min_version: PolicyVersion,
     ) -> Result<(), StageError> {
-        let s = self.spec.sampling;
+        let s = &self.spec.sampling;
         let sampling = Sampling {
             temperature: s.temperature,
             top_p: s.top_p,
@@ -195,6 +195,8 @@ impl Run {
             max_new_tokens: s.max_new_tokens,
             seed: self.spec.seed,
             ignore_eos: false,
+            min_p: s.min_p,
+            stop: s.stop.clone(),
         };
         let task = TaskId((stream << 32) | index);
         let group = Group {

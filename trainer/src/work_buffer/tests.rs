@@ -23,6 +23,8 @@ fn group(task: u64, samples: u32, min_version: u64) -> Group {
             max_new_tokens: 4,
             seed: 7,
             ignore_eos: false,
+            min_p: 0.0,
+            stop: Vec::new(),
         },
         min_version: PolicyVersion(min_version),
     }
