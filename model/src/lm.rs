@@ -100,7 +100,8 @@ impl CausalLm {
         }
     }
 
-    /// Puts adapters that change nothing yet on the layers; they are trained in place of the weights.
+    /// Puts adapters that change nothing yet on the layers; they are trained in place of the weights. Adapters that were
+    /// there are taken off.
     pub fn add_adapters(&mut self, config: LoraConfig, seed: i64) {
         self.set_adapters(Lora::new(&self.config, config, seed, self.kind(), self.device()));
     }
@@ -159,6 +160,7 @@ impl CausalLm {
 
     fn set_adapters(&mut self, lora: Lora) {
         self.parameters.set_requires_grad(false);
+        self.linears_mut().for_each(|l| l.adapters.clear());
         for index in 0..self.layers.len() {
             for (target, adapter) in lora.adapters(&self.config, index) {
                 attach(self.layers[index].linear_mut(target), adapter);

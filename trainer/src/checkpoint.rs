@@ -4,7 +4,7 @@
 
 use crate::learner::{CheckpointError, Learner, OPTIMIZER_FILE};
 use serde::{Deserialize, Serialize};
-use sinternal_model::{Kind, ModelFolder};
+use sinternal_model::ModelFolder;
 use sinternal_proto::ModelManifest;
 use sinternal_service::atomic::{AtomicError, write_dir_atomic};
 use std::path::{Path, PathBuf};
@@ -60,11 +60,14 @@ pub fn save(
     if path.exists() {
         return Ok(path);
     }
+    if !learner.lm().trains_weights() {
+        save_adapters(checkpoints, state, folder, learner)?;
+    }
     write_dir_atomic(&path, |dir| {
         folder.copy_side_files(dir)?;
-        learner.lm().save_weights(dir, Kind::Float)?;
+        learner.lm().save_weights(dir, learner.lm().kind())?;
         let (optimizer, lm) = learner.optimizer();
-        optimizer.save(lm.parameters(), dir)?;
+        optimizer.save(lm.trained(), dir)?;
         let text = serde_json::to_string(state).map_err(|e| file(&dir.join(STATE), &e))?;
         std::fs::write(dir.join(STATE), text).map_err(|e| file(&dir.join(STATE), &e))?;
         let lines = ModelManifest::of_folder(dir)?;
@@ -72,6 +75,22 @@ pub fn save(
         std::fs::write(dir.join(MANIFEST), lines).map_err(|e| file(&dir.join(MANIFEST), &e))
     })?;
     Ok(path)
+}
+
+/// Writes `<checkpoints>/<stage>-<step>-peft`: the adapters alone, in PEFT's layout, over the stage's first weights.
+fn save_adapters(
+    checkpoints: &Path,
+    state: &State,
+    folder: &ModelFolder,
+    learner: &Learner,
+) -> Result<(), SaveError> {
+    let path = checkpoints.join(format!("{}-{:06}-peft", state.stage, state.step));
+    if path.exists() {
+        return Ok(());
+    }
+    let before = if state.stage == "sft" { None } else { stages(checkpoints, "sft")?.pop() };
+    let base = before.unwrap_or_else(|| folder.dir.clone());
+    write_dir_atomic(&path, |dir| Ok::<_, SaveError>(learner.lm().save_adapters(dir, &base)?))
 }
 
 /// The files of a checkpoint, or of any model folder, that make it a model: without the optimizer's.
@@ -116,6 +135,12 @@ pub fn verify(dir: &Path) -> Result<State, SaveError> {
 /// # Errors
 /// The folder cannot be read, or the newest checkpoint is damaged: an older one is never taken silently.
 pub fn latest(checkpoints: &Path, stage: &str) -> Result<Option<(PathBuf, State)>, SaveError> {
+    let newest = stages(checkpoints, stage)?.pop();
+    newest.map(|path| verify(&path).map(|state| (path, state))).transpose()
+}
+
+/// The checkpoints of a stage, oldest first, unverified.
+fn stages(checkpoints: &Path, stage: &str) -> Result<Vec<PathBuf>, SaveError> {
     let prefix = format!("{stage}-");
     let mut found: Vec<PathBuf> = std::fs::read_dir(checkpoints)
         .map_err(|e| file(checkpoints, &e))?
@@ -126,7 +151,7 @@ pub fn latest(checkpoints: &Path, stage: &str) -> Result<Option<(PathBuf, State)
         })
         .collect();
     found.sort();
-    found.pop().map(|path| verify(&path).map(|state| (path, state))).transpose()
+    Ok(found)
 }
 
 fn file(path: &Path, problem: &impl std::fmt::Display) -> SaveError {

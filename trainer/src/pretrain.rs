@@ -60,7 +60,7 @@ pub fn pretrain(
         let warmup = if phase == 0 { 50 } else { 10 };
         let schedule =
             Schedule { peak: RATES[phase], warmup, total: steps, kind: ScheduleKind::Cosine, floor: 0.05 };
-        learner.reset(settings, 1.0);
+        learner.begin(settings, 1.0, None);
         for step in 0..steps {
             let batch = (0..BATCH)
                 .map(|_| sequence(&tokenizer, end, &data.example(&mut rng)?))

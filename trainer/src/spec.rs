@@ -3,6 +3,10 @@
 //! A stage runs exactly if its section is there, in the order collect, sft, verifier, grpo; `eval` measures before,
 //! between and after.
 
+mod learner;
+
+pub use learner::{Dtype, LearnerSpec, LoraSpec};
+
 use crate::algorithm::{Aggregation, Estimator};
 use serde::{Deserialize, Serialize};
 use sinternal_service::config::{Config, parse_strict};
@@ -27,6 +31,9 @@ pub struct JobSpec {
     /// How rollouts are sampled.
     #[serde(default)]
     pub sampling: SamplingSpec,
+    /// How the learner computes, and what it trains.
+    #[serde(default)]
+    pub learner: LearnerSpec,
     /// Sample answers and have them critiqued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collect: Option<CollectSpec>,
@@ -268,8 +275,16 @@ pub enum EvalSplit {
 }
 
 impl Config for JobSpec {
-    const OPTIONAL: &'static [&'static str] =
-        &["data.path", "data.instruction", "verifier.model", "grpo.clip_high"];
+    const OPTIONAL: &'static [&'static str] = &[
+        "data.path",
+        "data.instruction",
+        "verifier.model",
+        "grpo.clip_high",
+        "learner.lora.rank",
+        "learner.lora.alpha",
+        "learner.lora.dropout",
+        "learner.lora.targets",
+    ];
 }
 
 impl Default for JobSpec {
@@ -285,6 +300,7 @@ impl Default for JobSpec {
                 grpo_mixture: [0.35, 0.45, 0.2],
             },
             sampling: SamplingSpec { max_new_tokens: 48, ..SamplingSpec::default() },
+            learner: LearnerSpec::default(),
             collect: Some(CollectSpec { samples: 6 }),
             sft: Some(SftSpec {
                 epochs: 2,
@@ -379,6 +395,7 @@ impl JobSpec {
             require(positive(sft.learning_rate), "sft.learning_rate", "must be positive")?;
             require((0.0..1.0).contains(&sft.replay), "sft.replay", "must lie in [0, 1)")?;
         }
+        self.learner.check()?;
         self.verifier.as_ref().map_or(Ok(()), VerifierSpec::check)?;
         self.grpo.as_ref().map_or(Ok(()), GrpoSpec::check)
     }

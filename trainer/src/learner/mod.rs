@@ -20,8 +20,12 @@ pub use schedule::Schedule;
 
 use layout::{Layout, micro_batches};
 use sinternal_model::logprob::target_log_probs;
+use sinternal_model::lora::LoraConfig;
 use sinternal_model::{CausalLm, Device, Pass};
 use tch::{Kind, Tensor, no_grad};
+
+/// Adapters start the same in every run: only their first matrix is random, and it does not matter which.
+const ADAPTER_SEED: i64 = 0;
 
 /// What an objective sees of one chunk of completion tokens.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl Learner {
     #[must_use]
     pub fn new(lm: CausalLm, settings: AdamW, temperature: f32) -> Self {
         lm.trained().set_requires_grad(true);
-        let optimizer = Optimizer::new(lm.trained(), settings);
+        let optimizer = optimizer(&lm, settings);
         let compute = Compute::of(lm.device());
         Self { lm, reference: None, optimizer, temperature, compute }
     }
@@ -102,10 +106,19 @@ impl Learner {
         (&mut self.optimizer, &self.lm)
     }
 
-    /// Starts a stage: fresh moments, its own settings and temperature.
-    pub fn reset(&mut self, settings: AdamW, temperature: f32) {
-        self.optimizer = Optimizer::new(self.lm.trained(), settings);
+    /// Starts a stage: fresh moments, its own settings and temperature, and fresh adapters if `lora` asks for them.
+    pub fn begin(&mut self, settings: AdamW, temperature: f32, lora: Option<LoraConfig>) {
+        if let Some(config) = lora {
+            self.lm.add_adapters(config, ADAPTER_SEED);
+        }
+        self.lm.trained().set_requires_grad(true);
+        self.optimizer = optimizer(&self.lm, settings);
         self.temperature = temperature;
+    }
+
+    /// Ends a stage: adapters become part of the weights.
+    pub fn finish(&mut self) {
+        self.lm.merge_adapters();
     }
 
     /// How passes are computed from now on.
@@ -166,6 +179,15 @@ impl Learner {
         }
         let log_probs = Tensor::cat(&log_probs, 0);
         StepStats { loss, entropy: entropy / log_probs.size()[0] as f64, grad_norm: f64::NAN, log_probs }
+    }
+}
+
+/// Adapters are not in the model's own file, so the optimizer's has them.
+fn optimizer(lm: &CausalLm, settings: AdamW) -> Optimizer {
+    if lm.trains_weights() {
+        Optimizer::new(lm.trained(), settings)
+    } else {
+        Optimizer::with_masters(lm.trained(), settings)
     }
 }
 

@@ -81,13 +81,23 @@ impl Optimizer {
     /// Zero moments for these parameters.
     #[must_use]
     pub fn new(parameters: &Parameters, settings: AdamW) -> Self {
-        let copy = || parameters.flat().detach().to_kind(Kind::Float);
+        let own = parameters.flat().kind() == Kind::Float;
+        Self::build(parameters, settings, !own)
+    }
+
+    /// As [`Optimizer::new`], with master weights whatever the model computes in: its file then holds the weights, too.
+    #[must_use]
+    pub fn with_masters(parameters: &Parameters, settings: AdamW) -> Self {
+        Self::build(parameters, settings, true)
+    }
+
+    fn build(parameters: &Parameters, settings: AdamW, masters: bool) -> Self {
         Self {
             settings,
             sums: Sums::new(parameters),
             first: float_zeros(parameters),
             second: float_zeros(parameters),
-            master: (parameters.flat().kind() != Kind::Float).then(copy),
+            master: masters.then(|| parameters.flat().detach().to_dtype(Kind::Float, false, true)),
             updates: 0,
         }
     }

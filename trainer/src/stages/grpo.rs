@@ -17,7 +17,7 @@ use crate::reward_client::ScoreSession;
 use crate::spec::{DataSpec, GrpoSpec, HelpSpec};
 use serde_json::json;
 use sinternal_eval::CurvePoint;
-use sinternal_model::{CausalLm, Kind, ModelFolder};
+use sinternal_model::{CausalLm, ModelFolder};
 use sinternal_proto::{
     FinishReason, PolicyVersion, Prompt, PromptKind, ScoreOutcome, ScoreResult, StepMetrics, Trace,
 };
@@ -126,7 +126,7 @@ impl Run {
         }
         let start = checkpoint::latest(&self.ctx.run_dir.checkpoints(), "sft")?;
         let folder = ModelFolder::open(start.as_ref().map_or(&self.spec.model, |(dir, _)| dir))?;
-        let lm = CausalLm::load(&folder, self.device, Kind::Float)?;
+        let lm = CausalLm::load(&folder, self.device, self.spec.learner.dtype.kind())?;
         Ok(self.learner.call(move |learner| learner.set_reference(lm)).await?)
     }
 
@@ -134,17 +134,21 @@ impl Run {
     async fn resume(&mut self, spec: &GrpoSpec) -> Result<u64, StageError> {
         let settings = AdamW { weight_decay: spec.weight_decay, ..AdamW::default() };
         let temperature = self.spec.sampling.temperature;
-        self.learner.call(move |l| l.reset(settings, temperature)).await?;
+        let lora = self.spec.learner.adapters();
+        self.learner.call(move |l| l.begin(settings, temperature, lora)).await?;
         let found = checkpoint::latest(&self.ctx.run_dir.checkpoints(), STAGE)?;
         let Some((dir, state)) = found else {
             self.ctx.run_dir.truncate_after(STAGE, 0)?;
             return Ok(0);
         };
         self.say(format!("resumes from {}, after step {}", dir.display(), state.step));
-        self.restore_weights(dir.clone()).await?;
+        // Adapters come with the optimizer, and what they change is there already.
+        if self.spec.learner.lora.is_none() {
+            self.restore_weights(dir.clone()).await?;
+        }
         let loaded = self.learner.call(move |learner| {
             let (optimizer, lm) = learner.optimizer();
-            optimizer.load(lm.parameters(), &dir)
+            optimizer.load(lm.trained(), &dir)
         });
         loaded.await?.map_err(checkpoint::SaveError::from)?;
         self.ctx.run_dir.truncate_after(STAGE, state.step)?;

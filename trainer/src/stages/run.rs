@@ -10,7 +10,7 @@ use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
 use crate::spec::JobSpec;
 use crate::work_buffer::Group;
-use sinternal_model::{CausalLm, Device, Kind, ModelError, ModelFolder};
+use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
 use sinternal_proto::{PolicyVersion, Prompt, Sampling, TaskId, Trace};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
 use sinternal_service::owner::{OwnerHandle, spawn_owner};
@@ -88,7 +88,7 @@ impl Run {
         write_atomic(&ctx.run_dir.config(), resolved.as_bytes())?;
         let data = JobData::load(&spec)?;
         let folder = Arc::new(ModelFolder::open(&spec.model)?);
-        let learner = spawn_learner(&folder, pipeline.options.device, spec.sampling.temperature).await?;
+        let learner = spawn_learner(&folder, pipeline.options.device, &spec).await?;
         pipeline.reward.forget_verifier();
         let session = pipeline.hub.open(ctx.id.clone())?;
         Ok(Self {
@@ -142,7 +142,7 @@ impl Run {
         let (folder, to) = (Arc::clone(&self.folder), dir.clone());
         let written = self.learner.call(move |learner| -> Result<(), ModelError> {
             folder.copy_side_files(&to)?;
-            learner.lm().save_weights(&to, Kind::Float)
+            learner.lm().save_weights(&to, learner.lm().kind())
         });
         written.await??;
         let next = self.hub.policy().map_or(PolicyVersion(1), |p| p.version.next());
@@ -282,12 +282,20 @@ pub(super) fn remove(dir: &Path) -> Result<(), StageError> {
 async fn spawn_learner(
     folder: &Arc<ModelFolder>,
     device: Device,
-    temperature: f32,
+    spec: &JobSpec,
 ) -> Result<OwnerHandle<Learner>, StageError> {
     let folder = Arc::clone(folder);
+    let (temperature, kind) = (spec.sampling.temperature, spec.learner.dtype.kind());
+    let (compute, lora) = (spec.learner.compute(device), spec.learner.adapters());
     let init = move || -> Result<Learner, ModelError> {
-        let lm = CausalLm::load(&folder, device, Kind::Float)?;
-        Ok(Learner::new(lm, AdamW::default(), temperature))
+        let mut lm = CausalLm::load(&folder, device, kind)?;
+        // With adapters the moments of all weights would never be used.
+        if let Some(config) = lora {
+            lm.add_adapters(config, 0);
+        }
+        let mut learner = Learner::new(lm, AdamW::default(), temperature);
+        learner.set_compute(compute);
+        Ok(learner)
     };
     spawn_owner("learner", LEARNER_QUEUE, init).await.map_err(|e| StageError::Spec(e.to_string()))
 }

@@ -6,7 +6,7 @@ use super::curate::{Critiqued, curate, shuffle_verdicts};
 use super::run::Run;
 use crate::algorithm::NegativeLogLikelihood;
 use crate::checkpoint;
-use crate::learner::{AdamW, Schedule, Sequence};
+use crate::learner::{AdamW, Learner, Schedule, Sequence};
 use crate::spec::{ScheduleKind, SftSpec};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -32,6 +32,7 @@ impl Run {
         let rows = self.rows(&spec, &collected)?;
         let steps = self.fine_tune(&spec, rows).await?;
         self.checkpoint(STAGE, steps).await?;
+        self.learner.call(Learner::finish).await?;
         self.took(STAGE, started);
         self.publish().await
     }
@@ -74,7 +75,8 @@ impl Run {
         self.ctx.events.stage(STAGE, total);
         self.ctx.run_dir.truncate_after(STAGE, 0)?;
         // Critiques are learned at temperature 1 whatever rollouts are sampled at.
-        self.learner.call(move |l| l.reset(settings, 1.0)).await?;
+        let lora = self.spec.learner.adapters();
+        self.learner.call(move |l| l.begin(settings, 1.0, lora)).await?;
         let mut step = 0;
         for epoch in 0..u64::from(spec.epochs) {
             let mut order: Vec<usize> = (0..rows.len()).collect();

@@ -7,7 +7,7 @@ use super::run::Run;
 use crate::checkpoint;
 use crate::spec::HelpSpec;
 use sinternal_eval::{Gate, GateOutcome};
-use sinternal_model::{Kind, ModelError};
+use sinternal_model::ModelError;
 use sinternal_proto::{
     FinishReason, HelpGrader, INVALID_CRITIQUE, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256,
 };
@@ -92,7 +92,7 @@ impl Run {
             let written = self.learner.call(move |learner| {
                 sinternal_service::atomic::write_dir_atomic(&to, |tmp| -> Result<(), StageError> {
                     folder.copy_side_files(tmp)?;
-                    Ok(learner.lm().save_weights(tmp, Kind::Float)?)
+                    Ok(learner.lm().save_weights(tmp, learner.lm().kind())?)
                 })
             });
             written.await??;
@@ -106,7 +106,7 @@ impl Run {
         let (folder, to) = (Arc::clone(&self.folder), dir.clone());
         let written = self.learner.call(move |learner| -> Result<(), ModelError> {
             folder.copy_side_files(&to)?;
-            learner.lm().save_weights(&to, Kind::Float)
+            learner.lm().save_weights(&to, learner.lm().kind())
         });
         written.await??;
         // The folder stays until the next scratch: a reward service that restarts is given it again.
