@@ -109,8 +109,24 @@ fn checkpoint_files(run: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn a_killed_trainer_resumes_bit_for_bit() {
+    resumes_bit_for_bit("");
+}
+
+#[test]
+fn a_killed_trainer_resumes_adapters_in_bfloat16_bit_for_bit() {
+    let adapters =
+        "[learner]\ndtype = \"bfloat16\"\nrecompute = true\n[learner.lora]\nrank = 4\ndropout = 0.1\n";
+    let cluster = resumes_bit_for_bit(adapters);
+    // The adapters alone, for PEFT, beside the whole model of each checkpoint.
+    let run = fs::read_dir(cluster.runs()).unwrap().flatten().next().unwrap().path();
+    let config = fs::read_to_string(run.join("checkpoints/grpo-000008-peft/adapter_config.json")).unwrap();
+    assert!(config.contains("\"r\": 4") && config.contains("base_model_name_or_path"), "{config}");
+    assert!(run.join("checkpoints/grpo-000008-peft/adapter_model.safetensors").exists());
+}
+
+fn resumes_bit_for_bit(learner: &str) -> Cluster {
     let mut cluster = Cluster::start(1);
-    let job = arithmetic_job(cluster.path(), 8, 0);
+    let job = arithmetic_job(cluster.path(), 8, 0) + learner;
     let whole = cluster.submit(&job, &[]);
     cluster.watch(&whole).ok();
     let broken = cluster.submit(&job, &[]);
@@ -134,6 +150,7 @@ fn a_killed_trainer_resumes_bit_for_bit() {
     assert_eq!(files(&whole), files(&broken), "weights and moments are the same bits");
     let leftovers = fs::read_dir(cluster.runs().join(&broken).join("checkpoints")).unwrap();
     assert!(leftovers.flatten().all(|e| !e.file_name().to_string_lossy().contains(".tmp-")));
+    cluster
 }
 
 #[test]

@@ -16,12 +16,16 @@ pub(super) fn head(c: &ModelConfig, tokens: usize) -> f64 {
     2.0 * (c.hidden * c.vocab) as f64 * tokens as f64
 }
 
-/// A whole step: each prompt once and each sampled token but the last in sampling and in the update, whose backward takes
-/// twice its forward. Recomputation is not counted.
-pub(super) fn step(c: &ModelConfig, prompts: &[usize], group: usize, new_tokens: usize) -> f64 {
-    let passes = |forward: f64| 4.0 * forward; // one to sample, one forward and two backward to learn
+/// Forward passes that a step is worth: one to sample, one forward and two backward to learn.
+pub(super) const PASSES: f64 = 4.0;
+/// The same where only adapters are trained: frozen weights need no gradients. The adapters' own products are left out.
+pub(super) const ADAPTER_PASSES: f64 = 3.0;
+
+/// A whole step: each prompt once and each sampled token but the last in sampling and in the update. Recomputation is not
+/// counted.
+pub(super) fn step(c: &ModelConfig, prompts: &[usize], group: usize, new_tokens: usize, passes: f64) -> f64 {
     let of_prompt = |&n: &usize| trunk(c, 0..n) + group as f64 * trunk(c, n..n + new_tokens - 1);
-    passes(prompts.iter().map(of_prompt).sum::<f64>() + head(c, prompts.len() * group * new_tokens))
+    passes * (prompts.iter().map(of_prompt).sum::<f64>() + head(c, prompts.len() * group * new_tokens))
 }
 
 #[cfg(test)]
@@ -53,6 +57,6 @@ mod tests {
         assert_eq!(trunk(&c, 0..2), 3.0 * (2.0 * 2.0 * 432.0 + 4.0 * 8.0 * 3.0));
         assert_eq!(head(&c, 5), 2.0 * 8.0 * 320.0 * 5.0);
         let expected = 4.0 * (trunk(&c, 0..2) + 2.0 * trunk(&c, 2..4) + head(&c, 6));
-        assert_eq!(step(&c, &[2], 2, 3), expected);
+        assert_eq!(step(&c, &[2], 2, 3, PASSES), expected);
     }
 }

@@ -7,6 +7,7 @@ use crate::rows::{ComputeArgs, show};
 use clap::Args;
 use serde::Serialize;
 use sinternal_model::engine::{Engine, Finished};
+use sinternal_model::lora::{LoraConfig, Target};
 use sinternal_model::{CausalLm, ModelFolder};
 use sinternal_proto::{
     FinishReason, JobId, PolicyVersion, RewardComponents, SampleIndex, ScoreOutcome, Segment, TaskId, Trace,
@@ -44,6 +45,10 @@ pub(crate) struct StepArgs {
     /// Keep only the layers' inputs, and run each layer again in the backward
     #[arg(long)]
     recompute: bool,
+    /// Train adapters of this rank on every linear layer instead of the weights. Sampling is then without them, as workers
+    /// sample from weights that they are merged into
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    lora_rank: Option<i64>,
     #[command(flatten)]
     compute: ComputeArgs,
     /// One JSON object on stdout
@@ -76,11 +81,15 @@ struct Report {
 pub(crate) fn run(args: &StepArgs) -> anyhow::Result<()> {
     let (device, kind) = args.compute.prepare()?;
     let folder = ModelFolder::open(&args.model)?;
-    let lm = CausalLm::load(&folder, device, kind)?;
+    let mut lm = CausalLm::load(&folder, device, kind)?;
     let sequences = args.prompts * args.group;
     let mut engine = engine(lm.share(), &folder, sequences as usize);
     let mut compute = Compute { recompute: args.recompute, ..Compute::of(device) };
     compute.micro_batch_tokens = args.micro_batch_tokens.unwrap_or(compute.micro_batch_tokens);
+    if let Some(rank) = args.lora_rank {
+        let (alpha, targets) = (2.0 * rank as f64, Target::ALL.to_vec());
+        lm.add_adapters(LoraConfig { rank, alpha, dropout: 0.0, targets }, 0);
+    }
     let mut learner = Learner::new(lm, AdamW::default(), 1.0);
     learner.set_compute(compute);
     let mut work = Work::new(0, args.prompt_words);
@@ -105,7 +114,8 @@ pub(crate) fn run(args: &StepArgs) -> anyhow::Result<()> {
     let peak_rss_mib = peak_rss_mib()?;
     let tokens = f64::from(sequences * args.new_tokens);
     let config = learner.lm().config();
-    let flop = flops::step(config, &lengths, args.group as usize, args.new_tokens as usize);
+    let passes = if args.lora_rank.is_some() { flops::ADAPTER_PASSES } else { flops::PASSES };
+    let flop = flops::step(config, &lengths, args.group as usize, args.new_tokens as usize, passes);
     let rate = matrix_rate(learner.lm(), compute.micro_batch_tokens.min(2048) as i64);
     let prompt_tokens = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
     let report = Report {
