@@ -63,9 +63,8 @@ impl Checkpoint {
             }
         }
         let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-        // Some writers store the tied head again, though it is the embedding.
         let extra =
-            self.tensors.iter().find(|(name, _)| !known.contains(name.as_str()) && *name != "lm_head.weight");
+            self.tensors.iter().find(|(name, _)| !known.contains(name.as_str()) && !is_redundant(name));
         match extra {
             Some((name, e)) => Err(ModelError::file(
                 &e.path,
@@ -93,6 +92,12 @@ impl Checkpoint {
         }
         Ok(tensor)
     }
+}
+
+/// Some writers store the tied head again, though it is the embedding; old Llama files have the rope's frequencies, which
+/// config.json tells.
+fn is_redundant(name: &str) -> bool {
+    name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
@@ -259,6 +264,7 @@ mod tests {
             error(&[("a".into(), vec![4])]).contains("tensor `a` has shape [2, 2]; config.json asks for [4]")
         );
         assert!(error(&[]).contains("tensor `a` does not belong"));
+        assert!(is_redundant("model.layers.0.self_attn.rotary_emb.inv_freq"));
 
         let path = dir.path().join("model.safetensors");
         let whole = std::fs::read(&path).unwrap();
