@@ -74,6 +74,8 @@ registry! {
         "Samples left out of their group because they could not be scored.";
     ZERO_VARIANCE_GROUPS_TOTAL = "sinternal_zero_variance_groups_total", Counter, Unit::Count, [],
         "Groups dropped because all their rewards were equal.";
+    REFILLED_GROUPS_TOTAL = "sinternal_refilled_groups_total", Counter, Unit::Count, [],
+        "Groups sampled in the place of one from which nothing could be learned.";
     LOSS = "sinternal_loss", Gauge, Unit::Count, ["stage"],
         "Loss of the last step.";
     GRAD_NORM = "sinternal_grad_norm", Gauge, Unit::Count, ["stage"],
@@ -86,6 +88,10 @@ registry! {
         "Mean absolute difference of sampler and learner log-probabilities, in nats, last step.";
     LOGPROB_MISMATCH_MAX = "sinternal_logprob_mismatch_max", Gauge, Unit::Count, [],
         "Largest absolute difference of sampler and learner log-probabilities, in nats, last step.";
+    IMPORTANCE_CORRECTED = "sinternal_importance_corrected", Gauge, Unit::Count, [],
+        "Share of tokens, 0 to 1, whose importance weight was truncated or masked in the last step.";
+    IMPORTANCE_EFFECTIVE = "sinternal_importance_effective", Gauge, Unit::Count, [],
+        "Effective sample size of the importance ratios as a share of the tokens, 0 to 1, last step.";
     WORKERS = "sinternal_workers", Gauge, Unit::Count, [],
         "Rollout workers that hold a registration.";
     LEASE_EXPIRED_TOTAL = "sinternal_lease_expired_total", Counter, Unit::Count, [],

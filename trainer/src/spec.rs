@@ -3,11 +3,13 @@
 //! A stage runs exactly if its section is there, in the order collect, sft, verifier, grpo; `eval` measures before,
 //! between and after.
 
+mod grpo;
 mod learner;
 
+pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind};
 pub use learner::{Dtype, LearnerSpec, LoraSpec};
 
-use crate::algorithm::{Aggregation, Estimator};
+use crate::algorithm::{Aggregation, Estimator, KlEstimator, Overlong};
 use serde::{Deserialize, Serialize};
 use sinternal_service::config::{Config, parse_strict};
 use std::path::{Path, PathBuf};
@@ -176,82 +178,6 @@ pub enum HelpSpec {
     Recipe,
 }
 
-/// Group relative policy optimisation (Shao et al., 2024).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GrpoSpec {
-    /// Policy updates.
-    pub steps: u64,
-    /// Prompts a step.
-    pub prompts: usize,
-    /// Samples a prompt, at least 2.
-    pub group_size: u32,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Steps of linear warm-up.
-    #[serde(default)]
-    pub warmup_steps: u64,
-    /// After the warm-up.
-    #[serde(default = "constant")]
-    pub schedule: ScheduleKind,
-    /// Optimizer steps on each batch.
-    #[serde(default = "one")]
-    pub epochs: u32,
-    /// How rewards become advantages.
-    #[serde(default)]
-    pub advantage: Estimator,
-    /// How the losses of tokens become one.
-    #[serde(default)]
-    pub aggregation: Aggregation,
-    /// Ratios are clipped to 1 ± this.
-    #[serde(default = "default_clip")]
-    pub clip: f64,
-    /// The upper bound alone, where it differs (DAPO's clip-higher).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip_high: Option<f64>,
-    /// Weight of the KL divergence (k3) from the policy at the start of the stage.
-    #[serde(default)]
-    pub kl: f64,
-    /// Global norm that gradients are clipped to.
-    #[serde(default = "default_norm")]
-    pub max_grad_norm: f64,
-    /// Groups whose rewards deviate less than this are dropped and counted.
-    #[serde(default)]
-    pub min_group_std: f64,
-    /// Steps by which a rollout's policy may lag behind the learner.
-    #[serde(default)]
-    pub staleness: u64,
-    /// How benign answers' help is measured.
-    #[serde(default = "no_help")]
-    pub help: HelpSpec,
-    /// Steps between checkpoints; 0 keeps only the last.
-    #[serde(default)]
-    pub checkpoint_every: u64,
-    /// Decoupled weight decay.
-    #[serde(default)]
-    pub weight_decay: f64,
-}
-
-fn constant() -> ScheduleKind {
-    ScheduleKind::Constant
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn default_clip() -> f64 {
-    0.2
-}
-
-fn default_norm() -> f64 {
-    1.0
-}
-
-fn no_help() -> HelpSpec {
-    HelpSpec::None
-}
-
 /// Measurement by the world's oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -280,6 +206,8 @@ impl Config for JobSpec {
         "data.instruction",
         "verifier.model",
         "grpo.clip_high",
+        "grpo.dual_clip",
+        "grpo.importance",
         "learner.lora.rank",
         "learner.lora.alpha",
         "learner.lora.dropout",
@@ -327,15 +255,22 @@ impl Default for JobSpec {
                 epochs: 2,
                 advantage: Estimator::Grpo,
                 aggregation: Aggregation::TokenMean,
+                objective: ObjectiveKind::Clip,
                 clip: 0.2,
                 clip_high: None,
+                dual_clip: None,
                 kl: 0.05,
+                kl_estimator: KlEstimator::K3,
+                entropy: 0.0,
                 max_grad_norm: 1.0,
                 min_group_std: 0.05,
                 staleness: 0,
                 help: HelpSpec::Recipe,
                 checkpoint_every: 20,
                 weight_decay: 0.0,
+                importance: None,
+                overlong: Overlong::default(),
+                dynamic_sampling: DynamicSampling::default(),
             }),
             eval: Some(EvalSpec { items: 500, split: EvalSplit::Test }),
         }
@@ -397,7 +332,7 @@ impl JobSpec {
         }
         self.learner.check()?;
         self.verifier.as_ref().map_or(Ok(()), VerifierSpec::check)?;
-        self.grpo.as_ref().map_or(Ok(()), GrpoSpec::check)
+        self.grpo.as_ref().map_or(Ok(()), |grpo| grpo.check(&self.sampling))
     }
 
     fn check_stages(&self) -> Result<(), String> {
@@ -438,34 +373,6 @@ impl VerifierSpec {
     }
 }
 
-impl GrpoSpec {
-    fn check(&self) -> Result<(), String> {
-        let of_one = "must be at least 2: a group of one has no advantage";
-        require(self.group_size >= 2, "grpo.group_size", of_one)?;
-        require(self.steps > 0, "grpo.steps", "must be at least 1")?;
-        require(self.prompts > 0, "grpo.prompts", "must be at least 1")?;
-        require(self.epochs > 0, "grpo.epochs", "must be at least 1")?;
-        let ahead = self.prompts as u64 * (self.staleness + 1);
-        let too_many = format!("prompts × (staleness + 1) is {ahead}; the work buffer holds {MOST_GROUPS}");
-        require(ahead <= MOST_GROUPS as u64, "grpo.prompts, grpo.staleness", &too_many)?;
-        require(positive(self.learning_rate), "grpo.learning_rate", "must be positive")?;
-        require(positive(self.clip) && self.clip < 1.0, "grpo.clip", "must lie in (0, 1)")?;
-        require(self.clip_high.is_none_or(positive), "grpo.clip_high", "must be positive")?;
-        require(self.kl.is_finite() && self.kl >= 0.0, "grpo.kl", "must be 0 or more")?;
-        require(
-            self.min_group_std.is_finite() && self.min_group_std >= 0.0,
-            "grpo.min_group_std",
-            "must be 0 or more",
-        )?;
-        require(
-            self.weight_decay.is_finite() && self.weight_decay >= 0.0,
-            "grpo.weight_decay",
-            "must be 0 or more",
-        )?;
-        require(positive(self.max_grad_norm), "grpo.max_grad_norm", "must be positive")
-    }
-}
-
 fn positive(x: f64) -> bool {
     x.is_finite() && x > 0.0
 }
@@ -475,20 +382,4 @@ fn require(holds: bool, key: &str, problem: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sampling_is_checked_and_names_its_field() {
-        let problem = |change: fn(&mut SamplingSpec)| {
-            let mut spec = JobSpec::default();
-            change(&mut spec.sampling);
-            spec.check().err()
-        };
-        assert_eq!(problem(|s| (s.min_p, s.stop) = (0.1, vec!["###".into()])), None);
-        assert_eq!(problem(|s| s.min_p = 1.5).unwrap(), "sampling.min_p: must lie in [0, 1]");
-        let stop = "sampling.stop: must be 16 texts at most, of 1 to 256 bytes each";
-        assert_eq!(problem(|s| s.stop = vec![String::new()]).unwrap(), stop);
-        assert_eq!(problem(|s| s.stop = vec!["x".into(); 17]).unwrap(), stop);
-    }
-}
+mod tests;

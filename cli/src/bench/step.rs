@@ -102,7 +102,7 @@ pub(crate) fn run(args: &StepArgs) -> anyhow::Result<()> {
         synchronize(device);
         generate.push(began.elapsed().as_secs_f64());
         let began = Instant::now();
-        let batch = Batch::assemble(&groups, 0.0, spec.advantage);
+        let batch = Batch::assemble(&groups, &spec, args.new_tokens);
         let stats = update(&mut learner, &batch, &spec, args.new_tokens, spec.learning_rate);
         anyhow::ensure!(stats.skipped == 0, "step {step}: the gradient is not finite");
         synchronize(device);

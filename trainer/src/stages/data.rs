@@ -97,17 +97,36 @@ impl JobData {
     /// over the data. A function of its arguments alone, so a resumed run draws the same.
     #[must_use]
     pub fn grpo_batch(&self, seed: u64, step: u64, count: usize) -> Vec<&Prompt> {
-        let total = self.grpo.len().max(1);
-        let shares = [PromptKind::Harmful, PromptKind::Benign, PromptKind::Math].map(|kind| {
-            let of: Vec<&Prompt> = self.grpo.iter().filter(|p| p.kind == kind).collect();
-            (of.len() as f64 / total as f64, of)
-        });
-        let counts = apportion(count, &shares.each_ref().map(|(share, _)| *share));
-        let draws = shares.iter().zip(counts).enumerate().flat_map(|(k, ((_, prompts), n))| {
+        let kinds = self.kinds(count);
+        let draws = (1..).zip(&kinds).flat_map(|(k, (prompts, n))| {
             let first = step as usize * n;
-            (first..first + n).map(move |i| draw(prompts, seed ^ (k as u64 + 1), i))
+            (first..first + n).map(move |i| draw(prompts, seed ^ k, i))
         });
         draws.collect()
+    }
+
+    /// The prompt that takes the place of the `slot`-th of `step`, the `refill`-th time, counted from 1; of the same kind.
+    ///
+    /// It continues the order of [`JobData::grpo_batch`] beyond the job's last step: refill r of step s has the place that
+    /// it would have in step `steps + s · max_refills + r − 1`. So it takes no other step's prompt, and none of them
+    /// depends on how many were refilled before.
+    ///
+    /// # Panics
+    /// When a step has no such slot.
+    #[must_use]
+    pub fn grpo_refill(&self, seed: u64, spec: &GrpoSpec, step: u64, slot: usize, refill: u32) -> &Prompt {
+        let attempt = step * u64::from(spec.dynamic_sampling.max_refills) + u64::from(refill - 1);
+        self.grpo_batch(seed, spec.steps + attempt, spec.prompts)[slot]
+    }
+
+    /// Prompts of each kind, and how many of `count` a step takes.
+    fn kinds(&self, count: usize) -> [(Vec<&Prompt>, usize); 3] {
+        let total = self.grpo.len().max(1);
+        let of = [PromptKind::Harmful, PromptKind::Benign, PromptKind::Math]
+            .map(|kind| self.grpo.iter().filter(|p| p.kind == kind).collect::<Vec<_>>());
+        let counts = apportion(count, &of.each_ref().map(|of| of.len() as f64 / total as f64));
+        let mut counts = counts.into_iter();
+        of.map(|of| (of, counts.next().unwrap_or_default()))
     }
 }
 
@@ -217,6 +236,7 @@ fn gsm8k(index: usize, line: &str, instruction: &str) -> Result<Prompt, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::DynamicSampling;
 
     #[test]
     fn shares_by_largest_remainder() {
@@ -247,6 +267,29 @@ mod tests {
         pass.sort();
         assert_eq!(pass, (0..10).map(|i| i.to_string()).collect::<Vec<_>>());
         assert_eq!(ids(3), ids(3));
+    }
+
+    #[test]
+    fn refills_are_of_the_same_kind_and_go_on_where_the_steps_end() {
+        let data = data();
+        let dynamic_sampling = DynamicSampling { max_refills: 2 };
+        let spec = JobSpec::default().grpo.unwrap();
+        let spec = GrpoSpec { steps: 3, prompts: 2, dynamic_sampling, ..spec };
+        let id = |step, slot, refill| data.grpo_refill(7, &spec, step, slot, refill).id.clone();
+        // Five prompts of each kind: the three steps take three, the first step's refills the two that are left.
+        let steps = (0..3).flat_map(|step| data.grpo_batch(7, step, 2)).map(|p| p.id.clone());
+        let mut pass: Vec<String> =
+            steps.chain([id(0, 0, 1), id(0, 0, 2), id(0, 1, 1), id(0, 1, 2)]).collect();
+        pass.sort();
+        assert_eq!(pass, (0..10).map(|i| i.to_string()).collect::<Vec<_>>());
+        // The next step's are those of the pass after that.
+        let later = [id(1, 0, 1), id(1, 0, 2), id(2, 0, 1), id(2, 0, 2)];
+        assert_eq!(later.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+        for (step, refill) in [(0, 1), (1, 2), (2, 1)] {
+            assert_eq!(data.grpo_refill(7, &spec, step, 0, refill).kind, PromptKind::Harmful);
+            assert_eq!(data.grpo_refill(7, &spec, step, 1, refill).kind, PromptKind::Benign);
+            assert_eq!(id(step, 1, refill), id(step, 1, refill));
+        }
     }
 
     #[test]

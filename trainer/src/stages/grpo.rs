@@ -1,46 +1,48 @@
 //! The GRPO loop: prompts → rollouts → rewards → advantages → update → publish.
 //!
 //! ```text
-//! offer(step … step + staleness) ─► traces ─► scorer ─► complete groups ─► update ─► publish ─► next step
+//! offer(step … step + staleness) ─► gather: traces, scores, refills ─► batch ─► update ─► publish ─► next step
 //! ```
-//!
-//! It waits for traces and scores at once, so an answer is judged while its group is still being sampled.
 
 use super::StageError;
-use super::measure::{Finding, rate};
+use super::batch::{Batch, ScoredTrace};
+use super::gather::{Gathered, Pending, SCORING};
 use super::run::Run;
+use super::step_values::step_values;
 use super::telemetry;
-use super::update::{Batch, ScoredTrace, UpdateStats, update};
+use super::update::{UpdateStats, update};
+use crate::algorithm::KlEstimator;
 use crate::checkpoint;
 use crate::learner::{AdamW, Schedule};
-use crate::reward_client::ScoreSession;
 use crate::spec::{DataSpec, GrpoSpec, HelpSpec};
 use serde_json::json;
 use sinternal_eval::CurvePoint;
 use sinternal_model::{CausalLm, ModelFolder};
-use sinternal_proto::{
-    FinishReason, PolicyVersion, Prompt, PromptKind, ScoreOutcome, ScoreResult, StepMetrics, Trace,
-};
-use std::collections::{BTreeMap, HashMap};
+use sinternal_proto::{PolicyVersion, Prompt, PromptKind, ScoreOutcome, StepMetrics};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 const STAGE: &str = "grpo";
-const STREAM: u64 = 16;
-/// Answers at the scorer at once.
-const SCORING: usize = 512;
 /// Consecutive steps without a finite gradient that end the job.
 const MOST_SKIPPED: u32 = 3;
 
-/// A step while its samples come in.
-struct Pending {
-    prompts: Vec<Prompt>,
-    groups: Vec<Vec<ScoredTrace>>,
-    group_size: usize,
+/// Steps in a row whose gradient was not finite.
+#[derive(Debug, Default)]
+struct Skipped {
+    in_a_row: u32,
 }
 
-impl Pending {
-    fn is_complete(&self) -> bool {
-        self.groups.iter().all(|g| g.len() == self.group_size)
+impl Skipped {
+    /// Counts `step`, from 1.
+    ///
+    /// # Errors
+    /// When there have been too many: more steps would not mend that.
+    fn note(&mut self, step: u64, stats: &UpdateStats) -> Result<(), StageError> {
+        self.in_a_row = if stats.skipped > 0 { self.in_a_row + 1 } else { 0 };
+        if self.in_a_row < MOST_SKIPPED {
+            return Ok(());
+        }
+        Err(StageError::Diverged(format!("grpo step {step}: no finite gradient in {MOST_SKIPPED} steps")))
     }
 }
 
@@ -50,11 +52,7 @@ impl Run {
         let Some(spec) = self.spec.grpo else { return Ok(Vec::new()) };
         let started = Instant::now();
         self.ctx.events.stage(STAGE, spec.steps);
-        if matches!(self.spec.data, DataSpec::World { .. }) && spec.help == HelpSpec::None {
-            self.warn(
-                "grpo.help = \"none\": any safe answer that is no refusal counts as help for benign prompts",
-            );
-        }
+        self.warn_of(&spec);
         self.set_reference(&spec).await?;
         let first = self.resume(&spec).await?;
         let schedule = Schedule {
@@ -68,7 +66,7 @@ impl Run {
         let start = self.version.0;
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut offered = first;
-        let (mut skipped, mut learned) = (0, 0);
+        let (mut skipped, mut learned) = (Skipped::default(), 0);
         for step in first..spec.steps {
             self.check_cancelled()?;
             while offered < spec.steps && offered <= step + spec.staleness {
@@ -78,23 +76,20 @@ impl Run {
                 offered += 1;
             }
             let began = Instant::now();
-            let waited = self.gather(&mut scorer, &mut pending, step).await?;
-            let Some(done) = pending.remove(&step) else { continue };
+            let Some(done) = self.gather(&spec, &mut scorer, &mut pending, step).await? else { continue };
+            let waited = began.elapsed().as_secs_f64();
             done.groups.iter().flatten().for_each(|s| telemetry::trace(s, self.version));
-            let batch = Batch::assemble(&done.groups, spec.min_group_std, spec.advantage);
+            let limit = self.spec.sampling.max_new_tokens;
+            let batch = Batch::assemble(&done.groups, &spec, limit);
             let update_began = Instant::now();
-            let stats = self.learn(batch, &spec, schedule.rate(step)).await?;
-            learned += stats.0.sequences.len();
-            skipped = if stats.1.skipped > 0 { skipped + 1 } else { 0 };
-            if skipped >= MOST_SKIPPED {
-                let problem = format!("grpo step {}: no finite gradient in {MOST_SKIPPED} steps", step + 1);
-                return Err(StageError::Diverged(problem));
-            }
+            let (batch, stats) = self.learn(batch, &spec, schedule.rate(step)).await?;
+            learned += batch.sequences.len();
+            skipped.note(step + 1, &stats)?;
             let update_seconds = update_began.elapsed().as_secs_f64();
             let publish_began = Instant::now();
             let sampled_at = self.version;
             self.publish().await?;
-            let mut values = step_values(&done, &stats.0, &stats.1, sampled_at);
+            let mut values = step_values(&done, &batch, &stats, &spec, sampled_at, limit);
             values.extend([
                 ("learning_rate".to_owned(), schedule.rate(step)),
                 ("seconds_rollout".to_owned(), waited),
@@ -102,7 +97,7 @@ impl Run {
                 ("seconds_publish".to_owned(), publish_began.elapsed().as_secs_f64()),
                 ("seconds_step".to_owned(), began.elapsed().as_secs_f64()),
             ]);
-            self.write_samples(&done, &stats.0, step + 1)?;
+            self.write_samples(&done, &batch, step + 1)?;
             self.record(StepMetrics { stage: STAGE.into(), step: step + 1, values })?;
             let due = spec.checkpoint_every > 0 && (step + 1) % spec.checkpoint_every == 0;
             if due || step + 1 == spec.steps {
@@ -117,6 +112,20 @@ impl Run {
         }
         self.took(STAGE, started);
         self.curve()
+    }
+
+    /// Says what in the job file may not do what it seems to.
+    fn warn_of(&self, spec: &GrpoSpec) {
+        if matches!(self.spec.data, DataSpec::World { .. }) && spec.help == HelpSpec::None {
+            self.warn(
+                "grpo.help = \"none\": any safe answer that is no refusal counts as help for benign prompts",
+            );
+        }
+        if spec.kl > 0.0 && spec.kl_estimator == KlEstimator::K1 {
+            self.warn(
+                "grpo.kl_estimator = \"k1\": its expected gradient is 0, so the penalty holds nothing back",
+            );
+        }
     }
 
     /// Gives the learner what the KL penalty holds on to: the policy at the start of the stage.
@@ -156,64 +165,6 @@ impl Run {
         Ok(state.step)
     }
 
-    async fn offer_step(
-        &self,
-        spec: &GrpoSpec,
-        step: u64,
-        oldest: PolicyVersion,
-    ) -> Result<Pending, StageError> {
-        let prompts: Vec<Prompt> =
-            self.data.grpo_batch(self.spec.seed, step, spec.prompts).into_iter().cloned().collect();
-        for (i, prompt) in prompts.iter().enumerate() {
-            let index = step * spec.prompts as u64 + i as u64;
-            self.offer(STREAM, index, prompt, spec.group_size, oldest).await?;
-        }
-        let groups = prompts.iter().map(|_| Vec::new()).collect();
-        Ok(Pending { prompts, groups, group_size: spec.group_size as usize })
-    }
-
-    /// Takes traces and scores as they come until every sample of `step` has its score. Returns the seconds that took.
-    async fn gather(
-        &self,
-        scorer: &mut ScoreSession,
-        pending: &mut BTreeMap<u64, Pending>,
-        step: u64,
-    ) -> Result<f64, StageError> {
-        let started = Instant::now();
-        let mut scoring: HashMap<String, (u64, usize, Trace)> = HashMap::new();
-        while !pending.get(&step).is_none_or(Pending::is_complete) || !scoring.is_empty() {
-            let wants_traces = scoring.len() < SCORING
-                && !pending.get(&step).is_none_or(|p| {
-                    let at_scorer = scoring.values().filter(|(s, ..)| *s == step).count();
-                    p.groups.iter().map(Vec::len).sum::<usize>() + at_scorer == p.groups.len() * p.group_size
-                });
-            tokio::select! {
-                trace = self.next_trace(), if wants_traces => {
-                    let trace = trace?;
-                    let index = trace.task.0 & u64::from(u32::MAX);
-                    let per_step = pending.get(&step).map_or(1, |p| p.prompts.len() as u64);
-                    let (of_step, group) = (index / per_step, (index % per_step) as usize);
-                    let Some(target) = pending.get(&of_step) else { continue };
-                    let id = format!("{}-{}", trace.task, trace.sample);
-                    let cut = trace.finish == FinishReason::Length;
-                    scorer.send(self.score_request(id.clone(), &target.prompts[group], &trace.text, cut)).await?;
-                    scoring.insert(id, (of_step, group, trace));
-                }
-                scored = scorer.next(), if !scoring.is_empty() => {
-                    let ScoreResult { id, outcome } = scored?;
-                    let Some((of_step, group, trace)) = scoring.remove(&id) else { continue };
-                    if let Some(target) = pending.get_mut(&of_step) {
-                        target.groups[group].push(ScoredTrace { trace, outcome });
-                    }
-                }
-            }
-        }
-        if let Some(done) = pending.get_mut(&step) {
-            done.groups.iter_mut().for_each(|g| g.sort_by_key(|s| s.trace.sample));
-        }
-        Ok(started.elapsed().as_secs_f64())
-    }
-
     async fn learn(
         &self,
         batch: Batch,
@@ -241,7 +192,7 @@ impl Run {
     }
 
     /// The first group of each kind, in full.
-    fn write_samples(&self, done: &Pending, batch: &Batch, step: u64) -> Result<(), StageError> {
+    fn write_samples(&self, done: &Gathered, batch: &Batch, step: u64) -> Result<(), StageError> {
         for kind in [PromptKind::Harmful, PromptKind::Benign, PromptKind::Math] {
             let Some(g) = done.prompts.iter().position(|p| p.kind == kind) else { continue };
             for (sample, advantage) in done.groups[g].iter().zip(&batch.by_group[g]) {
@@ -287,80 +238,18 @@ fn sample_line(prompt: &Prompt, sample: &ScoredTrace, advantage: Option<f64>) ->
     })
 }
 
-/// Everything about a step that `metrics.jsonl` tells.
-fn step_values(
-    done: &Pending,
-    batch: &Batch,
-    stats: &UpdateStats,
-    policy: PolicyVersion,
-) -> BTreeMap<String, f64> {
-    let mut values = BTreeMap::new();
-    let all: Vec<(&Prompt, &ScoredTrace)> =
-        done.prompts.iter().zip(&done.groups).flat_map(|(p, g)| g.iter().map(move |s| (p, s))).collect();
-    let mut put = |name: &str, value: f64| {
-        values.insert(name.to_owned(), value);
-    };
-    let mut put_mean = |name: &str, of: Vec<f64>| {
-        if !of.is_empty() {
-            put(name, of.iter().sum::<f64>() / of.len() as f64);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_steps_without_a_finite_gradient_in_a_row_end_the_job_with_the_reason() {
+        let of = |skipped| UpdateStats { skipped, ..UpdateStats::default() };
+        let mut skipped = Skipped::default();
+        for (step, skips) in [(1, 1), (2, 2), (3, 0), (4, 1), (5, 1)] {
+            assert!(skipped.note(step, &of(skips)).is_ok(), "step {step}");
         }
-    };
-    put_mean("reward", all.iter().filter_map(|(_, s)| s.reward()).collect());
-    for (kind, name) in [
-        (PromptKind::Harmful, "reward_harmful"),
-        (PromptKind::Benign, "reward_benign"),
-        (PromptKind::Math, "reward_math"),
-    ] {
-        put_mean(name, all.iter().filter(|(p, _)| p.kind == kind).filter_map(|(_, s)| s.reward()).collect());
+        let reason = skipped.note(6, &of(1)).unwrap_err().to_string();
+        assert_eq!(reason, "grpo step 6: no finite gradient in 3 steps");
     }
-    let component = |of: fn(&sinternal_proto::RewardComponents) -> Option<f32>| {
-        let each = all.iter().filter_map(|(_, s)| match &s.outcome {
-            ScoreOutcome::Scored { components, .. } => of(components).map(f64::from),
-            ScoreOutcome::Masked { .. } => None,
-        });
-        each.collect::<Vec<f64>>()
-    };
-    put_mean("p_safe", component(|c| c.p_safe));
-    put_mean("refused", component(|c| c.refused));
-    put_mean("well_formed", component(|c| c.well_formed));
-    put_mean("on_topic", component(|c| c.on_topic));
-    put_mean("correct", component(|c| c.correct));
-    put_mean("tokens", all.iter().map(|(_, s)| s.trace.tokens.len() as f64).collect());
-    put_mean(
-        "truncated",
-        all.iter().map(|(_, s)| f64::from(u8::from(s.trace.finish == FinishReason::Length))).collect(),
-    );
-    let lags: Vec<f64> = all
-        .iter()
-        .flat_map(|(_, s)| s.trace.segments.iter().map(|g| policy.0.saturating_sub(g.version.0) as f64))
-        .collect();
-    put_mean("staleness", lags.clone());
-    let found: Vec<Finding> = all
-        .iter()
-        .filter(|(p, _)| !p.truth.is_null())
-        .filter_map(|(p, s)| Finding::of(p, &s.trace.text, s.trace.finish == FinishReason::Length).ok())
-        .collect();
-    let share =
-        |kind, hit: fn(&Finding) -> bool| rate(&found, kind, hit).value().into_iter().collect::<Vec<f64>>();
-    put_mean("oracle_attack_success", share(PromptKind::Harmful, |f| f.attacked));
-    put_mean("oracle_benign_help", share(PromptKind::Benign, |f| f.helped));
-    put("staleness_max", lags.into_iter().fold(0.0, f64::max));
-    put("masked", batch.masked as f64);
-    put("zero_variance_groups", batch.zero_variance as f64);
-    put("too_few_scored_groups", batch.too_few_scored as f64);
-    put("trained_sequences", batch.sequences.len() as f64);
-    // A step without a sequence to learn from measures none of these.
-    if !batch.sequences.is_empty() {
-        put("loss", stats.loss);
-        put("entropy", stats.entropy);
-        put("grad_norm", stats.grad_norm);
-        put("kl", stats.kl);
-        put("clip_fraction", stats.clip_fraction);
-        put("first_ratio_gap", stats.first_ratio_gap);
-        put("first_clip_fraction", stats.first_clip_fraction);
-        put("logprob_mismatch_mean", stats.mismatch_mean);
-        put("logprob_mismatch_max", stats.mismatch_max);
-    }
-    put("skipped_updates", f64::from(stats.skipped));
-    values
 }

@@ -1,21 +1,25 @@
 //! The stages of a job, in order: collect, curate, sft, verifier gate, grpo, with measurement between.
 
+mod batch;
 mod collect;
 pub mod curate;
 mod data;
 mod eval;
 pub mod gate;
+mod gather;
 mod grpo;
 pub mod measure;
 mod run;
 mod sft;
+mod step_values;
 mod telemetry;
 mod update;
 mod verifier;
 
+pub use batch::{Batch, ScoredTrace};
 pub use data::{DataError, JobData};
 pub use run::{Pipeline, PipelineOptions};
-pub use update::{Batch, ScoredTrace, UpdateStats, update};
+pub use update::{UpdateStats, update};
 
 /// Why a job cannot go on. One line; names the stage's file, peer or figure.
 #[derive(Debug, thiserror::Error)]

@@ -1,19 +1,27 @@
 //! A step's figures on the metrics endpoint, under the names of the registry.
 
-use super::update::ScoredTrace;
+use super::batch::ScoredTrace;
 use sinternal_proto::{JobId, PolicyVersion, ScoreOutcome, StepMetrics};
 use sinternal_service::metrics::{
-    CLIP_FRACTION, GRAD_NORM, KL, LOGPROB_MISMATCH_MAX, LOGPROB_MISMATCH_MEAN, LOSS, MASKED_TOTAL,
-    REWARD_MEAN, REWARD_SCORES_TOTAL, STALENESS, STEP_SECONDS, STEPS_TOTAL, WEIGHT_PUBLISH_SECONDS,
-    ZERO_VARIANCE_GROUPS_TOTAL,
+    CLIP_FRACTION, GRAD_NORM, IMPORTANCE_CORRECTED, IMPORTANCE_EFFECTIVE, KL, LOGPROB_MISMATCH_MAX,
+    LOGPROB_MISMATCH_MEAN, LOSS, MASKED_TOTAL, REFILLED_GROUPS_TOTAL, REWARD_MEAN, REWARD_SCORES_TOTAL,
+    STALENESS, STEP_SECONDS, STEPS_TOTAL, WEIGHT_PUBLISH_SECONDS, ZERO_VARIANCE_GROUPS_TOTAL,
 };
 
 /// Values of a step that are gauges of their own.
-const GAUGES: [(&str, &str); 4] = [
+const GAUGES: [(&str, &str); 6] = [
     ("kl", KL),
     ("clip_fraction", CLIP_FRACTION),
     ("logprob_mismatch_mean", LOGPROB_MISMATCH_MEAN),
     ("logprob_mismatch_max", LOGPROB_MISMATCH_MAX),
+    ("importance_corrected", IMPORTANCE_CORRECTED),
+    ("importance_effective", IMPORTANCE_EFFECTIVE),
+];
+/// Values that add up over the steps.
+const COUNTERS: [(&str, &str); 3] = [
+    ("masked", MASKED_TOTAL),
+    ("zero_variance_groups", ZERO_VARIANCE_GROUPS_TOTAL),
+    ("refilled_groups", REFILLED_GROUPS_TOTAL),
 ];
 /// Values that are means of a reward or of one of its components.
 const REWARDS: [&str; 9] = [
@@ -48,7 +56,7 @@ pub(super) fn step(job: &JobId, metrics: &StepMetrics) {
             metrics::gauge!(REWARD_MEAN, "reward" => name).set(x);
         }
     }
-    for (name, counter) in [("masked", MASKED_TOTAL), ("zero_variance_groups", ZERO_VARIANCE_GROUPS_TOTAL)] {
+    for (name, counter) in COUNTERS {
         metrics::counter!(counter).increment(value(name).map_or(0, |x| x as u64));
     }
     if let Some(x) = value("seconds_step") {

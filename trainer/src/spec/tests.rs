@@ -1,0 +1,108 @@
+use super::*;
+use crate::algorithm::{Cispo, Clip, Importance, Loss, Surrogate};
+
+fn job(sampling: &str, grpo: &str) -> Result<JobSpec, String> {
+    let text = format!(
+        "name = \"j\"\nmodel = \"m\"\n[data]\nkind = \"gsm8k\"\npath = \"p\"\n[sampling]\n{sampling}\n\
+         [grpo]\nsteps = 10\nprompts = 4\ngroup_size = 2\nlearning_rate = 1e-4\n{grpo}\n"
+    );
+    JobSpec::parse(&text, "job.toml", Path::new("/"))
+}
+
+fn grpo(text: &str) -> GrpoSpec {
+    job("", text).unwrap().grpo.unwrap()
+}
+
+#[test]
+fn without_a_word_it_is_the_plain_clipped_surrogate() {
+    let plain = Loss {
+        surrogate: Surrogate::Clip(Clip { low: 0.2, high: 0.2, dual: None }),
+        importance: None,
+        kl: 0.0,
+        estimator: KlEstimator::K3,
+        entropy: 0.0,
+    };
+    assert_eq!(grpo("").loss(), plain);
+    assert_eq!(JobSpec::default().grpo.unwrap().loss(), Loss { kl: 0.05, ..plain });
+    assert_eq!((grpo("").overlong, grpo("").dynamic_sampling.max_refills), (Overlong::default(), 0));
+}
+
+#[test]
+fn every_option_is_read_and_survives_being_written_out() {
+    let text = "objective = \"cispo\"\nclip_high = 4\nkl = 0.1\nkl_estimator = \"k2\"\nentropy = 1e-3\n\
+                importance = { kind = \"mask\", high = 4 }\noverlong = { buffer = 8, mask = true }\n\
+                dynamic_sampling.max_refills = 3";
+    let spec = job("", text).unwrap();
+    let grpo = spec.grpo.unwrap();
+    let mask = Importance::Mask { low: 0.5, high: 4.0 };
+    let expected = Loss {
+        surrogate: Surrogate::Cispo(Cispo { high: 4.0 }),
+        importance: Some(mask),
+        kl: 0.1,
+        estimator: KlEstimator::K2,
+        entropy: 1e-3,
+    };
+    assert_eq!(grpo.loss(), expected);
+    assert_eq!((grpo.overlong, grpo.dynamic_sampling.max_refills), (Overlong { buffer: 8, mask: true }, 3));
+    let written = toml::to_string(&spec).unwrap();
+    assert_eq!(JobSpec::parse(&written, "written", Path::new("/")).unwrap(), spec, "{written}");
+}
+
+#[test]
+fn each_mistake_is_one_line_that_names_its_key() {
+    for (text, expected) in [
+        ("objective = \"ppo\"", "`grpo.objective`: unknown variant `ppo`"),
+        ("dual_clip = 1.0", "grpo.dual_clip: must be greater than 1"),
+        (
+            "objective = \"cispo\"\nclip_high = 4.0\ndual_clip = 3.0",
+            "grpo.dual_clip: has a meaning only with",
+        ),
+        ("objective = \"cispo\"", "grpo.clip_high: is missing"),
+        ("objective = \"gspo\"", "grpo.aggregation: must be \"sequence-mean-token-mean\""),
+        ("kl_estimator = \"k4\"", "`grpo.kl_estimator`: unknown variant `k4`"),
+        ("entropy = -1.0", "grpo.entropy: must be a finite number, 0 or more"),
+        ("kl = nan", "grpo.kl: must be a finite number, 0 or more"),
+        ("importance = \"truncate\"", "`grpo.importance`: invalid type"),
+        ("importance = { kind = \"trim\" }", "`grpo.importance.kind`: unknown variant `trim`"),
+        ("importance = { kind = \"truncate\", cap = 0.5 }", "grpo.importance.cap: must be at least 1"),
+        ("importance = { kind = \"truncate\", high = 2.0 }", "did you mean `grpo.importance.cap`?"),
+        ("importance = { kind = \"mask\", low = 2.0 }", "grpo.importance.low: must lie in 0–1"),
+        ("importance = { kind = \"mask\", high = 0.5 }", "grpo.importance.high: must be at least 1"),
+        ("overlong.buffer = 17", "grpo.overlong.buffer: must be at most sampling.max_new_tokens"),
+        ("overlong.bufer = 7", "did you mean `grpo.overlong.buffer`?"),
+        ("dynamic_sampling.max_refills = 200000000", "grpo.dynamic_sampling.max_refills: their product"),
+        ("dynamic_sampling.refills = 2", "did you mean `grpo.dynamic_sampling.max_refills`?"),
+    ] {
+        let error = job("max_new_tokens = 16", text).unwrap_err();
+        assert!(error.contains(expected) && error.lines().count() == 1, "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_documentation_names_every_key_of_the_section() {
+    let documentation = include_str!("../../../docs/ALGORITHMS.md");
+    let text = "clip_high = 0.3\ndual_clip = 3.0\nimportance.kind = \"mask\"";
+    let table = toml::Table::try_from(grpo(text)).unwrap();
+    let mut keys: Vec<String> = table.keys().cloned().collect();
+    for section in ["importance", "overlong", "dynamic_sampling"] {
+        keys.extend(table[section].as_table().unwrap().keys().map(|key| format!("{section}.{key}")));
+    }
+    keys.push("importance.cap".into());
+    for key in keys.iter().filter(|k| !["importance", "overlong", "dynamic_sampling"].contains(&&***k)) {
+        assert!(documentation.contains(&format!("`{key}`")), "{key} is not documented");
+    }
+}
+
+#[test]
+fn sampling_is_checked_and_names_its_field() {
+    let problem = |change: fn(&mut SamplingSpec)| {
+        let mut spec = JobSpec::default();
+        change(&mut spec.sampling);
+        spec.check().err()
+    };
+    assert_eq!(problem(|s| (s.min_p, s.stop) = (0.1, vec!["###".into()])), None);
+    assert_eq!(problem(|s| s.min_p = 1.5).unwrap(), "sampling.min_p: must lie in [0, 1]");
+    let stop = "sampling.stop: must be 16 texts at most, of 1 to 256 bytes each";
+    assert_eq!(problem(|s| s.stop = vec![String::new()]).unwrap(), stop);
+    assert_eq!(problem(|s| s.stop = vec!["x".into(); 17]).unwrap(), stop);
+}
