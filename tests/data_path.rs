@@ -109,6 +109,43 @@ fn estimators_aggregations_and_clips_are_chosen_in_the_job_file() {
 }
 
 #[test]
+fn cispo_with_truncation_overlong_shaping_and_dynamic_sampling() {
+    let cluster = Cluster::start(2);
+    // The buffer is the whole length, so every token costs; not every group deviates by 0.45, so some are replaced.
+    let options = "objective = \"cispo\"\nclip_high = 4.0\nkl_estimator = \"k2\"\nentropy = 1e-3\nmin_group_std = 0.45\n\
+                   importance = { kind = \"truncate\", cap = 1.0 }\noverlong = { buffer = 32, mask = true }\n\
+                   dynamic_sampling = { max_refills = 2 }\n";
+    let id = cluster.submit(&format!("{}{options}", arithmetic_job(cluster.path(), 3, 1)), &[]);
+    cluster.watch(&id).ok();
+    let metrics = cluster.metrics(&id);
+    assert_eq!(metrics.len(), 3);
+    let (mut samples, mut refills) = (0.0, 0.0);
+    for step in &metrics {
+        assert_eq!((number(step, "first_ratio_gap"), number(step, "first_clip_fraction")), (0.0, 0.0));
+        assert!(number(step, "staleness_max") <= 1.0 && number(step, "masked") == 0.0, "{step}");
+        let (penalty, tokens) = (number(step, "overlong_penalty"), number(step, "tokens"));
+        assert!((penalty + tokens / 32.0).abs() < 1e-9, "{step}");
+        let (corrected, effective) =
+            (number(step, "importance_corrected"), number(step, "importance_effective"));
+        assert!(corrected > 0.0 && corrected < 1.0, "{step}");
+        assert!(effective > 0.5 && effective <= 1.0, "{step}");
+        // Each of the 6 places was filled at most thrice, and each group that was replaced taught nothing.
+        let (refilled, dropped) = (number(step, "refilled_groups"), number(step, "zero_variance_groups"));
+        let empty = number(step, "overlong_groups");
+        assert!(refilled <= 12.0 && refilled <= dropped + empty, "{step}");
+        let learned = number(step, "trained_sequences") + number(step, "overlong_masked");
+        assert_eq!(learned, 4.0 * (6.0 + refilled - dropped), "{step}");
+        samples += 4.0 * (6.0 + refilled);
+        refills += refilled;
+    }
+    assert!(refills >= 2.0, "{refills}");
+    assert_eq!(cluster.scraped("sinternal_rollouts_total{outcome=\"accepted\"}"), Some(samples));
+    assert_eq!(cluster.scraped("sinternal_refilled_groups_total"), Some(refills));
+    let effective = cluster.scraped("sinternal_importance_effective").unwrap();
+    assert!((effective - number(&metrics[2], "importance_effective")).abs() < 1e-12);
+}
+
+#[test]
 fn a_random_model_of_each_family_goes_through_and_what_taught_nothing_changes_nothing() {
     let cluster = Cluster::start(1);
     let data = gsm8k(cluster.path());

@@ -126,7 +126,9 @@ fn a_killed_trainer_resumes_adapters_in_bfloat16_bit_for_bit() {
 
 fn resumes_bit_for_bit(learner: &str) -> Cluster {
     let mut cluster = Cluster::start(1);
-    let job = arithmetic_job(cluster.path(), 8, 0) + learner;
+    // Which groups are replaced, and by what, is part of what must come out the same. `learner` begins a section.
+    let refills = "min_group_std = 0.4\ndynamic_sampling = { max_refills = 2 }\n";
+    let job = format!("{}{refills}{learner}", arithmetic_job(cluster.path(), 8, 0));
     let whole = cluster.submit(&job, &[]);
     cluster.watch(&whole).ok();
     let broken = cluster.submit(&job, &[]);
@@ -138,6 +140,7 @@ fn resumes_bit_for_bit(learner: &str) -> Cluster {
     assert!(cluster.log("trainer").contains("resumes from"), "it went on from a checkpoint");
     assert_eq!(steps(&cluster, &broken), [1, 2, 3, 4, 5, 6, 7, 8], "each step is recorded once");
     let of = |id: &str| cluster.metrics(id).iter().map(timeless).collect::<Vec<_>>();
+    assert!(of(&whole).iter().any(|step| step["refilled_groups"].as_f64() > Some(0.0)));
     for (a, b) in of(&whole).iter().zip(&of(&broken)) {
         for (key, value) in a.as_object().unwrap() {
             // What the sampler computed may differ by rounding, for its batches had other companies.

@@ -10,7 +10,8 @@ use tch::{Kind, Tensor};
 ///
 /// Its value is s for every token of a sequence and its gradient by the token's log π is s, so that the mean over the
 /// tokens of a sequence has the gradient of s itself. It needs s before the pass, and no other token of the sequence
-/// during it: chunks may cut sequences. Importance weights of tokens act as its advantages of tokens. The paper's bounds are 3e-4 below and 4e-4 above, far smaller than a token's.
+/// during it: chunks may cut sequences. Importance weights of tokens act as its advantages of tokens. The paper's bounds
+/// are 3e-4 below and 4e-4 above, far smaller than a token's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gspo {
     /// s is clipped to no less than 1 − this.
