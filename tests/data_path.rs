@@ -109,6 +109,32 @@ fn estimators_aggregations_and_clips_are_chosen_in_the_job_file() {
 }
 
 #[test]
+fn objectives_are_chosen_in_the_job_file_and_each_starts_at_ratio_one() {
+    let cluster = Cluster::start(1);
+    let job = arithmetic_job(cluster.path(), 2, 0);
+    let mask = "importance = { kind = \"mask\", low = 0.9, high = 1.1 }\n";
+    for (options, warns) in [
+        ("objective = \"gspo\"\nclip = 1e-6\naggregation = \"sequence-mean-token-mean\"\n", false),
+        ("dual_clip = 3.0\nclip = 1e-6\nkl_estimator = \"k1\"\n", true),
+    ] {
+        let id = cluster.submit(&format!("{job}{options}{mask}"), &[]);
+        let events = cluster.watch(&id).rows();
+        let of_k1 = |e: &Value| e["log"]["message"].as_str().is_some_and(|m| m.contains("grpo.kl_estimator"));
+        assert_eq!(events.iter().any(of_k1), warns);
+        let metrics = cluster.metrics(&id);
+        assert_eq!(metrics.len(), 2);
+        for step in &metrics {
+            assert_eq!((number(step, "first_ratio_gap"), number(step, "first_clip_fraction")), (0.0, 0.0));
+            // The second pass moved past so narrow a bound.
+            assert!(number(step, "clip_fraction") > 0.1, "{step}");
+            // Sampler and learner agree, so nothing is masked.
+            assert_eq!(number(step, "importance_corrected"), 0.0);
+            assert!((number(step, "importance_effective") - 1.0).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
 fn cispo_with_truncation_overlong_shaping_and_dynamic_sampling() {
     let cluster = Cluster::start(2);
     // The buffer is the whole length, so every token costs; not every group deviates by 0.45, so some are replaced.
