@@ -81,7 +81,7 @@ registry! {
     GRAD_NORM = "sinternal_grad_norm", Gauge, Unit::Count, ["stage"],
         "Norm of the last step's gradient before clipping.";
     KL = "sinternal_kl", Gauge, Unit::Count, [],
-        "Estimated KL divergence of the policy from the one that sampled, last step.";
+        "Estimated KL divergence of the policy from the reference, last step.";
     CLIP_FRACTION = "sinternal_clip_fraction", Gauge, Unit::Count, [],
         "Share of tokens, 0 to 1, whose probability ratio was clipped in the last step.";
     LOGPROB_MISMATCH_MEAN = "sinternal_logprob_mismatch_mean", Gauge, Unit::Count, [],
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!((names.len(), METRICS.len()), (33, 33));
+        assert_eq!((names.len(), METRICS.len()), (36, 36));
     }
 
     #[test]

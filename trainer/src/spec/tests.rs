@@ -94,6 +94,15 @@ fn the_documentation_names_every_key_of_the_section() {
 }
 
 #[test]
+fn the_example_of_the_documentation_is_a_job() {
+    let documentation = include_str!("../../../docs/ALGORITHMS.md");
+    let example = documentation.split("```").nth(1).unwrap().strip_prefix("toml").unwrap();
+    let text = format!("name = \"j\"\nmodel = \"m\"\n[data]\nkind = \"prompts\"\npath = \"p\"\n{example}");
+    let grpo = JobSpec::parse(&text, "example", Path::new("/")).unwrap().grpo.unwrap();
+    assert_eq!(grpo.loss().importance, Some(Importance::Truncate { cap: 2.0 }));
+}
+
+#[test]
 fn sampling_is_checked_and_names_its_field() {
     let problem = |change: fn(&mut SamplingSpec)| {
         let mut spec = JobSpec::default();
