@@ -57,7 +57,7 @@ impl Compute {
     /// What suits a device: on a CPU larger micro-batches cost memory and gain nothing.
     #[must_use]
     pub fn of(device: Device) -> Self {
-        let micro_batch_tokens = if device == Device::Cpu { 2048 } else { 16_384 };
+        let micro_batch_tokens = if device == Device::Cpu { 1280 } else { 16_384 };
         Self { micro_batch_tokens, recompute: false }
     }
 }

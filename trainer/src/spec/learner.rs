@@ -36,7 +36,7 @@ pub struct LearnerSpec {
     pub dtype: Dtype,
     /// Keep only the layers' inputs, and run each layer again in the backward: less memory, a third more time.
     pub recompute: bool,
-    /// Tokens of a micro-batch, at most; 0 takes what suits the device (2,048 on a CPU, 16,384 on a GPU). It bounds memory
+    /// Tokens of a micro-batch, at most; 0 takes what suits the device (1,280 on a CPU, 16,384 on a GPU). It bounds memory
     /// and does not change the result.
     pub micro_batch_tokens: usize,
     /// Train low-rank adapters instead of the weights; they are added to the weights at the end of each stage.
