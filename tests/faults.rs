@@ -116,15 +116,15 @@ fn a_killed_trainer_resumes_bit_for_bit() {
 fn a_killed_trainer_resumes_adapters_in_bfloat16_bit_for_bit() {
     let adapters =
         "[learner]\ndtype = \"bfloat16\"\nrecompute = true\n[learner.lora]\nrank = 4\ndropout = 0.1\n";
-    let cluster = resumes_bit_for_bit(adapters);
+    let (_cluster, run) = resumes_bit_for_bit(adapters);
     // The adapters alone, for PEFT, beside the whole model of each checkpoint.
-    let run = fs::read_dir(cluster.runs()).unwrap().flatten().next().unwrap().path();
     let config = fs::read_to_string(run.join("checkpoints/grpo-000008-peft/adapter_config.json")).unwrap();
     assert!(config.contains("\"r\": 4") && config.contains("base_model_name_or_path"), "{config}");
     assert!(run.join("checkpoints/grpo-000008-peft/adapter_model.safetensors").exists());
 }
 
-fn resumes_bit_for_bit(learner: &str) -> Cluster {
+/// The cluster, which keeps its files, and the run that was killed.
+fn resumes_bit_for_bit(learner: &str) -> (Cluster, PathBuf) {
     let mut cluster = Cluster::start(1);
     // Which groups are replaced, and by what, is part of what must come out the same. `learner` begins a section.
     let refills = "min_group_std = 0.4\ndynamic_sampling = { max_refills = 2 }\n";
@@ -153,7 +153,8 @@ fn resumes_bit_for_bit(learner: &str) -> Cluster {
     assert_eq!(files(&whole), files(&broken), "weights and moments are the same bits");
     let leftovers = fs::read_dir(cluster.runs().join(&broken).join("checkpoints")).unwrap();
     assert!(leftovers.flatten().all(|e| !e.file_name().to_string_lossy().contains(".tmp-")));
-    cluster
+    let run = cluster.runs().join(&broken);
+    (cluster, run)
 }
 
 #[test]
