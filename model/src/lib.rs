@@ -12,6 +12,7 @@
 //! User errors are `Result`s; a panic out of libtorch during a forward pass (memory ran out) is caught by the
 //! thread that owns the model.
 
+mod adapted;
 pub mod config;
 pub mod device;
 pub mod engine;
