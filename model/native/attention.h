@@ -37,23 +37,28 @@ struct Shape {
   int64_t group() const { return heads / kv; }
 };
 
-// Rows of the pack to [batch · kv, group · count, dim]: places [first, first + count) of `width`; padding is 0.
+// Walks places [first, first + count) of `width`: f(row, head, index), where row is that of the pack or −1, head counts from
+// 0, and index is the place in a tensor [batch · kv, group · count, dim], in units of dim.
+template <typename F>
+void each_place(int64_t group, const Shape& s, const int64_t* places, int64_t batch, int64_t width, int64_t first,
+                int64_t count, F f) {
+  at::parallel_for(0, batch * s.kv, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t bk = begin; bk < end; bk++)
+      for (int64_t g = 0; g < group; g++)
+        for (int64_t i = 0; i < count; i++)
+          f(places[(bk / s.kv) * width + first + i], (bk % s.kv) * group + g, (bk * group + g) * count + i);
+  });
+}
+
+// Rows of the pack, from a head on, to places; padding is 0.
 template <typename T>
 void gather(const T* from, int64_t stride, int64_t first_head, int64_t group, const Shape& s, const int64_t* places,
             int64_t batch, int64_t width, int64_t first, int64_t count, T* to) {
-  at::parallel_for(0, batch * s.kv, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t bk = begin; bk < end; bk++) {
-      int64_t b = bk / s.kv, k = bk % s.kv;
-      for (int64_t g = 0; g < group; g++)
-        for (int64_t i = 0; i < count; i++) {
-          int64_t row = places[b * width + first + i];
-          T* place = to + ((bk * group + g) * count + i) * s.dim;
-          if (row < 0)
-            std::memset(place, 0, sizeof(T) * s.dim);
-          else
-            std::memcpy(place, from + row * stride + (first_head + k * group + g) * s.dim, sizeof(T) * s.dim);
-        }
-    }
+  each_place(group, s, places, batch, width, first, count, [&](int64_t row, int64_t head, int64_t index) {
+    if (row < 0)
+      std::memset(to + index * s.dim, 0, sizeof(T) * s.dim);
+    else
+      std::memcpy(to + index * s.dim, from + row * stride + (first_head + head) * s.dim, sizeof(T) * s.dim);
   });
 }
 
@@ -61,17 +66,8 @@ void gather(const T* from, int64_t stride, int64_t first_head, int64_t group, co
 template <typename T>
 void scatter(const T* from, int64_t stride, int64_t group, const Shape& s, const int64_t* places, int64_t batch,
              int64_t width, int64_t first, int64_t count, T* to) {
-  at::parallel_for(0, batch * s.kv, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t bk = begin; bk < end; bk++) {
-      int64_t b = bk / s.kv, k = bk % s.kv;
-      for (int64_t g = 0; g < group; g++)
-        for (int64_t i = 0; i < count; i++) {
-          int64_t row = places[b * width + first + i];
-          if (row >= 0)
-            std::memcpy(to + row * stride + (k * group + g) * s.dim, from + ((bk * group + g) * count + i) * s.dim,
-                        sizeof(T) * s.dim);
-        }
-    }
+  each_place(group, s, places, batch, width, first, count, [&](int64_t row, int64_t head, int64_t index) {
+    if (row >= 0) std::memcpy(to + row * stride + head * s.dim, from + index * s.dim, sizeof(T) * s.dim);
   });
 }
 

@@ -41,7 +41,7 @@ impl CausalLm {
         let checkpoint = Checkpoint::open(&folder.dir)?;
         checkpoint.check(&plan(&folder.config).concat())?;
         let model = Self::empty(folder.config.clone(), device, kind);
-        model.fill(&checkpoint)?;
+        checkpoint.fill(&model.parameters)?;
         Ok(model)
     }
 
@@ -86,7 +86,7 @@ impl CausalLm {
     pub fn replace_weights(&self, dir: &Path) -> Result<(), ModelError> {
         let checkpoint = Checkpoint::open(dir)?;
         checkpoint.check(&plan(&self.config).concat())?;
-        self.fill(&checkpoint)
+        checkpoint.fill(&self.parameters)
     }
 
     /// Writes `model.safetensors` into `dir`, tensors cast to `kind`.
@@ -179,14 +179,6 @@ impl CausalLm {
     /// The final norm.
     pub(crate) fn finish(&self, x: &Tensor) -> Tensor {
         norm(x, &self.final_norm, self.config.norm_eps)
-    }
-
-    fn fill(&self, checkpoint: &Checkpoint) -> Result<(), ModelError> {
-        for (name, mut view) in self.parameters.views() {
-            let value = checkpoint.read(name)?;
-            no_grad(|| view.copy_(&value));
-        }
-        Ok(())
     }
 
     fn empty(config: ModelConfig, device: Device, kind: Kind) -> Self {

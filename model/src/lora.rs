@@ -137,11 +137,7 @@ impl Lora {
         let checkpoint = Checkpoint::open_file(&dir.join(ADAPTER_WEIGHTS))?;
         let expected: Vec<_> = self.parameters.list().iter().flat_map(|p| p.parts.clone()).collect();
         checkpoint.check(&expected)?;
-        for (name, mut view) in self.parameters.views() {
-            let value = checkpoint.read(name)?;
-            no_grad(|| view.copy_(&value));
-        }
-        Ok(())
+        checkpoint.fill(&self.parameters)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Reading and writing safetensors, strictly, one tensor in memory at a time.
 
 use crate::ModelError;
+use crate::parameters::Parameters;
 use safetensors::tensor::{Dtype, Metadata, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad};
 
 /// The weights of a model in one file.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
@@ -72,6 +73,15 @@ impl Checkpoint {
             )),
             None => Ok(()),
         }
+    }
+
+    /// Fills parameters with their values, cast to their type. Names and shapes were compared by [`Checkpoint::check`].
+    pub(crate) fn fill(&self, parameters: &Parameters) -> Result<(), ModelError> {
+        for (name, mut view) in parameters.views() {
+            let value = self.read(name)?;
+            no_grad(|| view.copy_(&value));
+        }
+        Ok(())
     }
 
     /// One tensor, in the file's own type, on the CPU. Every element must be finite.

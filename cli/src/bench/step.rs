@@ -12,7 +12,7 @@ use sinternal_model::{CausalLm, ModelFolder};
 use sinternal_proto::{
     FinishReason, JobId, PolicyVersion, RewardComponents, SampleIndex, ScoreOutcome, Segment, TaskId, Trace,
 };
-use sinternal_trainer::learner::{AdamW, Compute, Learner};
+use sinternal_trainer::learner::{ADAPTER_SEED, AdamW, Compute, Learner};
 use sinternal_trainer::spec::{GrpoSpec, JobSpec};
 use sinternal_trainer::stages::{Batch, ScoredTrace, update};
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &StepArgs) -> anyhow::Result<()> {
     compute.micro_batch_tokens = args.micro_batch_tokens.unwrap_or(compute.micro_batch_tokens);
     if let Some(rank) = args.lora_rank {
         let (alpha, targets) = (2.0 * rank as f64, Target::ALL.to_vec());
-        lm.add_adapters(LoraConfig { rank, alpha, dropout: 0.0, targets }, 0);
+        lm.add_adapters(LoraConfig { rank, alpha, dropout: 0.0, targets }, ADAPTER_SEED);
     }
     let mut learner = Learner::new(lm, AdamW::default(), 1.0);
     learner.set_compute(compute);

@@ -25,7 +25,7 @@ use sinternal_model::{CausalLm, Device, Pass};
 use tch::{Kind, Tensor, no_grad};
 
 /// Adapters start the same in every run: only their first matrix is random, and it does not matter which.
-const ADAPTER_SEED: i64 = 0;
+pub const ADAPTER_SEED: i64 = 0;
 
 /// What an objective sees of one chunk of completion tokens.
 #[derive(Debug)]

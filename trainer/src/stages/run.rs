@@ -4,7 +4,7 @@ use super::data::JobData;
 use super::{StageError, eval};
 use crate::checkpoint::{self, State};
 use crate::jobs::{JobContext, JobError, JobSummary, LogLevel, Runner};
-use crate::learner::{AdamW, Learner};
+use crate::learner::{ADAPTER_SEED, AdamW, Learner};
 use crate::publish::PublishError;
 use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
@@ -291,7 +291,7 @@ async fn spawn_learner(
         let mut lm = CausalLm::load(&folder, device, kind)?;
         // With adapters the moments of all weights would never be used.
         if let Some(config) = lora {
-            lm.add_adapters(config, 0);
+            lm.add_adapters(config, ADAPTER_SEED);
         }
         let mut learner = Learner::new(lm, AdamW::default(), temperature);
         learner.set_compute(compute);
