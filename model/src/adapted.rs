@@ -1,13 +1,12 @@
 //! Adapters on a model: put on, trained in place of the weights, saved, merged.
 
-use crate::layers::Layer;
-use crate::linear::{Adapter, Linear};
+use crate::linear::Linear;
 use crate::lora::{Lora, LoraConfig, attach};
 use crate::parameters::Parameters;
 use crate::{CausalLm, ModelError};
 use std::ops::Range;
 use std::path::Path;
-use tch::{Kind, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 impl CausalLm {
     /// Puts adapters that change nothing yet on the layers; they are trained in place of the weights. Adapters that were
@@ -39,7 +38,9 @@ impl CausalLm {
 
     /// Adds the adapters to the weights, and takes them off.
     pub fn merge_adapters(&mut self) {
-        self.add_products();
+        no_grad(|| {
+            self.parameters.views().for_each(|(name, mut view)| view.copy_(&self.merged(name, &view)))
+        });
         self.lora = None;
         self.linears_mut().for_each(|l| l.adapters.clear());
     }
@@ -79,24 +80,11 @@ impl CausalLm {
         self.lora = Some(lora);
     }
 
-    /// Runs `f` on the model with its adapters added to the weights, which are then put back bit for bit.
-    pub(crate) fn merged<T>(&self, f: impl FnOnce(&Self) -> T) -> T {
-        let before = no_grad(|| self.parameters.flat().copy());
-        self.add_products();
-        let result = f(self);
-        no_grad(|| self.parameters.flat().shallow_clone().copy_(&before));
-        result
-    }
-
-    fn add_products(&self) {
-        let all = self.layers.iter().flat_map(Layer::linears);
-        for (linear, adapter) in all.flat_map(|l| l.adapters.iter().map(move |a| (l, a))) {
-            let add = |adapter: &Adapter, linear: &Linear| {
-                let mut rows = linear.weight.narrow(0, adapter.first, adapter.rows);
-                let sum = rows.to_kind(Kind::Float) + adapter.product();
-                rows.copy_(&sum);
-            };
-            no_grad(|| add(adapter, linear));
+    /// The value of a weight with its adapter added, in the weight's own type.
+    pub(crate) fn merged(&self, name: &str, weight: &Tensor) -> Tensor {
+        match self.lora.as_ref().and_then(|l| l.product(name)) {
+            Some(product) => (weight.to_kind(Kind::Float) + product).to_kind(weight.kind()),
+            None => weight.shallow_clone(),
         }
     }
 

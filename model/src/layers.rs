@@ -65,10 +65,6 @@ impl Layer {
         }
     }
 
-    pub(crate) fn linears(&self) -> [&Linear; 4] {
-        [&self.qkv, &self.output, &self.gate_up, &self.down]
-    }
-
     fn project(&self, x: &Tensor, config: &ModelConfig, angles: &Angles<'_>) -> Qkv {
         let (heads, kv) = (config.heads, config.kv_heads);
         let all = self.qkv.forward(x).view([-1, heads + 2 * kv, config.head_dim]);

@@ -94,11 +94,6 @@ impl Adapter {
         let none = None::<&Tensor>;
         self.dropout.apply(x).linear(&self.a, none).linear(&self.b, none) * self.scale
     }
-
-    /// The change of the weights, `[rows, in]` float32.
-    pub(crate) fn product(&self) -> Tensor {
-        self.b.to_kind(Kind::Float).matmul(&self.a.to_kind(Kind::Float)) * self.scale
-    }
 }
 
 impl Dropout {

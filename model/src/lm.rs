@@ -94,10 +94,9 @@ impl CausalLm {
     /// # Errors
     /// A file that cannot be written.
     pub fn save_weights(&self, dir: &Path, kind: Kind) -> Result<(), ModelError> {
-        match &self.lora {
-            None => crate::weights::save(dir, WEIGHTS, self.parameters.views(), kind),
-            Some(_) => self.merged(|lm| crate::weights::save(dir, WEIGHTS, lm.parameters.views(), kind)),
-        }
+        crate::weights::save(dir, WEIGHTS, self.parameters.views(), kind, &|name, weight| {
+            self.merged(name, weight)
+        })
     }
 
     /// The shape of the model.

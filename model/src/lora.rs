@@ -5,7 +5,7 @@ mod peft;
 use crate::linear::{Adapter, Dropout, DropoutKey, Linear};
 use crate::lm::SEEDED;
 use crate::parameters::{Parameters, Parts};
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, as_it_is};
 use crate::{ModelConfig, ModelError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -16,6 +16,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// Its settings.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// What PEFT puts before the name of a module.
+const PREFIX: &str = "base_model.model.";
 
 /// A linear layer that may have an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,9 +113,20 @@ impl Lora {
             let tensor = |i: usize| self.parameters.list()[i].tensor.shallow_clone();
             let (_, rows, first) = target.shape(c);
             let dropout = Dropout { share: self.config.dropout, place: at as i64, key: self.key.clone() };
-            let scale = self.config.alpha / self.config.rank as f64;
-            (target, Adapter { first, rows, a: tensor(at), b: tensor(at + 1), scale, dropout })
+            (target, Adapter { first, rows, a: tensor(at), b: tensor(at + 1), scale: self.scale(), dropout })
         })
+    }
+
+    /// The change of the weight of this name, `[out, in]` float32: scale · B · A. `None` if it has no adapter.
+    pub(crate) fn product(&self, weight: &str) -> Option<Tensor> {
+        let of_a = format!("{PREFIX}{}.lora_A.weight", weight.strip_suffix(".weight")?);
+        let at = self.parameters.list().iter().position(|p| p.parts[0].0 == of_a)?;
+        let float = |at: usize| self.parameters.list()[at].tensor.to_kind(Kind::Float);
+        Some(float(at + 1).matmul(&float(at)) * self.scale())
+    }
+
+    fn scale(&self) -> f64 {
+        self.config.alpha / self.config.rank as f64
     }
 
     /// Which parameters belong to layer `index`.
@@ -124,7 +137,13 @@ impl Lora {
 
     /// Writes PEFT's two files into `dir`.
     pub(crate) fn save(&self, dir: &Path, base: &Path) -> Result<(), ModelError> {
-        crate::weights::save(dir, ADAPTER_WEIGHTS, self.parameters.views(), self.parameters.flat().kind())?;
+        crate::weights::save(
+            dir,
+            ADAPTER_WEIGHTS,
+            self.parameters.views(),
+            self.parameters.flat().kind(),
+            &as_it_is,
+        )?;
         let file = peft::AdapterFile::new(&self.config, base);
         let text = serde_json::to_string_pretty(&file)
             .map_err(|e| ModelError::file(dir.join(ADAPTER_CONFIG), e.to_string()))?;
@@ -151,7 +170,7 @@ fn plan(c: &ModelConfig, config: &LoraConfig) -> Vec<Parts> {
     let of_layer = |i: usize| {
         config.targets.iter().flat_map(move |target| {
             let (inner, outer, _) = target.shape(c);
-            let name = format!("base_model.model.model.layers.{i}.{}", target.name());
+            let name = format!("{PREFIX}model.layers.{i}.{}", target.name());
             [
                 vec![(format!("{name}.lora_A.weight"), vec![config.rank, inner])],
                 vec![(format!("{name}.lora_B.weight"), vec![outer, config.rank])],

@@ -191,12 +191,21 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Writes a file; tensors are brought to the CPU one at a time.
+/// What is written for a tensor of this name.
+pub(crate) type Value<'a> = dyn Fn(&str, &Tensor) -> Tensor + 'a;
+
+/// The tensor itself.
+pub(crate) fn as_it_is(_: &str, tensor: &Tensor) -> Tensor {
+    tensor.shallow_clone()
+}
+
+/// Writes a file; values are computed and brought to the CPU one at a time.
 pub(crate) fn save<'a>(
     dir: &Path,
     name: &str,
     tensors: impl Iterator<Item = (&'a str, Tensor)>,
     kind: Kind,
+    value: &Value<'_>,
 ) -> Result<(), ModelError> {
     let path = dir.join(name);
     let dtype = match kind {
@@ -206,7 +215,7 @@ pub(crate) fn save<'a>(
     };
     let views = tensors.map(|(name, tensor)| {
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        (name.to_owned(), Lazy { tensor, dtype, shape })
+        (name.to_owned(), Lazy { name, tensor, dtype, shape, value })
     });
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
     safetensors::serialize_to_file(views, metadata, &path)
@@ -215,13 +224,15 @@ pub(crate) fn save<'a>(
     std::fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(ModelError::io(&path))
 }
 
-struct Lazy {
+struct Lazy<'a> {
+    name: &'a str,
     tensor: Tensor,
     dtype: Dtype,
     shape: Vec<usize>,
+    value: &'a Value<'a>,
 }
 
-impl View for Lazy {
+impl View for Lazy<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -232,7 +243,8 @@ impl View for Lazy {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let kind = kind_of(self.dtype).expect("one of the three written above");
-        let tensor = self.tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous();
+        let value = no_grad(|| (self.value)(self.name, &self.tensor));
+        let tensor = value.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous();
         let mut bytes = vec![0u8; self.data_len()];
         let elements = tensor.numel();
         tensor.copy_data_u8(&mut bytes, elements);
@@ -251,7 +263,7 @@ mod tests {
     fn written() -> (tempfile::TempDir, Vec<(String, Vec<i64>)>) {
         let dir = tempfile::tempdir().unwrap();
         let tensor = Tensor::from_slice(&[1.5f32, -2.0, 3.25, 0.0]).view([2, 2]);
-        save(dir.path(), WEIGHTS, [("a", tensor)].into_iter(), Kind::BFloat16).unwrap();
+        save(dir.path(), WEIGHTS, [("a", tensor)].into_iter(), Kind::BFloat16, &as_it_is).unwrap();
         (dir, vec![("a".into(), vec![2, 2])])
     }
 
@@ -286,7 +298,14 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(Checkpoint::open(dir.path()).err().unwrap().to_string().contains("holds neither"));
 
-        save(dir.path(), WEIGHTS, [("a", Tensor::from_slice(&[f32::NAN]))].into_iter(), Kind::Float).unwrap();
+        save(
+            dir.path(),
+            WEIGHTS,
+            [("a", Tensor::from_slice(&[f32::NAN]))].into_iter(),
+            Kind::Float,
+            &as_it_is,
+        )
+        .unwrap();
         let nan = Checkpoint::open(dir.path()).unwrap().read("a").unwrap_err().to_string();
         assert!(nan.contains("tensor `a` holds a value that is not finite"), "{nan}");
         assert!(expected.len() == 1);
