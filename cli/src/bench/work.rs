@@ -4,7 +4,9 @@ use anyhow::bail;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sinternal_model::engine::{Engine, EngineOptions, Finished, Request, SamplingParams};
+use sinternal_model::engine::{
+    Engine, EngineOptions, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
+};
 use sinternal_model::random_model::WORDS;
 use sinternal_model::{CausalLm, ChatTurn, ModelFolder};
 
@@ -39,7 +41,7 @@ pub(super) fn engine(lm: CausalLm, folder: &ModelFolder, sequences: usize) -> En
         max_sequences: sequences,
         kv_budget_bytes: KV_BUDGET_BYTES,
         max_waiting: sequences,
-        prefill_chunk_tokens: 16_384,
+        prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
     };
     Engine::new(lm, folder.end_of_text.clone(), 0, options)
 }
