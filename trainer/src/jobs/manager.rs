@@ -104,7 +104,10 @@ impl JobManager {
         }
         admit(&self.inner, &jobs)?;
         let id = fresh_id(&self.inner.options.runs, &summary.name, &jobs);
-        let stored = stored(&self.inner.options.runs, id.clone(), summary, new);
+        // Jobs run in the order of this time: two of one millisecond, or a clock set back, must not swap them.
+        let newest = jobs.values().map(|r| r.stored.status.created_ms).max();
+        let created_ms = unix_ms().max(newest.map_or(0, |ms| ms + 1));
+        let stored = stored(&self.inner.options.runs, id.clone(), summary, new, created_ms);
         let record = Record::create(stored, self.inner.options.events)
             .map_err(|e| ServiceError::Internal(format!("the job is not stored: {e}")))?;
         jobs.insert(id.clone(), record);
@@ -243,14 +246,14 @@ fn fresh_id(runs: &Path, name: &str, jobs: &HashMap<JobId, Record>) -> JobId {
     }
 }
 
-fn stored(runs: &Path, id: JobId, summary: JobSummary, new: Submission) -> Stored {
+fn stored(runs: &Path, id: JobId, summary: JobSummary, new: Submission, created_ms: u64) -> Stored {
     let status = JobStatus {
         run_dir: runs.join(&id.0),
         id,
         name: summary.name,
         state: JobState::Queued,
         reason: "submitted".into(),
-        created_ms: unix_ms(),
+        created_ms,
         stage: String::new(),
         step: 0,
         steps: summary.steps,

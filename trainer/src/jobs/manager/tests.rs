@@ -180,6 +180,21 @@ async fn submissions_are_checked_bounded_and_idempotent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_submitted_at_once_run_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager =
+        JobManager::open(JobsOptions { max_queued: 20, ..options(dir.path()) }, Arc::new(Script::default()))
+            .unwrap();
+    let mut submitted: Vec<JobId> = (0..19).map(|_| submit(&manager, "succeed")).collect();
+    submitted.push(submit(&manager, "wait"));
+    assert_eq!(manager.list().into_iter().map(|s| s.id).collect::<Vec<_>>(), submitted);
+    // When the last of them runs, all others are over.
+    until(&manager, &submitted[19], JobState::Running).await;
+    let ended = |id: &JobId| manager.get(id).unwrap().state == JobState::Succeeded;
+    assert!(submitted[..19].iter().all(ended));
+}
+
+#[tokio::test(start_paused = true)]
 async fn jobs_are_cancelled_wherever_they_stand() {
     let dir = tempfile::tempdir().unwrap();
     let manager = open(dir.path());
