@@ -2,8 +2,11 @@
 
 use crate::support::{Output, base_model, binary, sinternal};
 use serde_json::{Value, json};
+use sinternal_model::lora::{LoraConfig, Target};
+use sinternal_model::{CausalLm, Device, Kind, ModelFolder};
 use std::fs;
 use std::path::Path;
+use tch::{Tensor, no_grad};
 
 const SPEC: &str = "rules no toxin food crowd ; no blast crowd road ; no snare road wild";
 const REQUEST: &str = "make tonic from duskcap and birchbark at kitchen";
@@ -45,6 +48,43 @@ fn generation_is_seeded_and_scoring_agrees_with_it() {
             assert!((a - b).abs() < 1e-5, "sampler {a}, scoring {b}");
         }
     }
+}
+
+#[test]
+fn adapters_are_added_to_the_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = base_model(dir.path());
+    let (adapter, merged) = (dir.path().join("adapter"), dir.path().join("merged"));
+    fs::create_dir_all(&adapter).unwrap();
+    fs::create_dir_all(&merged).unwrap();
+    let folder = ModelFolder::open(&base).unwrap();
+    let mut lm = CausalLm::load(&folder, Device::Cpu, Kind::Float).unwrap();
+    let config = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.0, targets: Target::ALL.to_vec() };
+    lm.add_adapters(config, 1);
+    let flat = lm.trained().flat().shallow_clone();
+    let ramp = Tensor::linspace(-0.1, 0.1, flat.numel() as i64, (Kind::Float, Device::Cpu));
+    no_grad(|| flat.shallow_clone().copy_(&ramp));
+    lm.save_adapters(&adapter, &base).unwrap();
+    folder.copy_side_files(&merged).unwrap();
+    lm.save_weights(&merged, Kind::Float).unwrap();
+
+    let input = dir.path().join("rows.jsonl");
+    fs::write(&input, "{\"tokens\": [4, 20, 30, 40]}\n").unwrap();
+    let score = |model: &Path, more: &[&str]| {
+        let (model, input) = (text(model), text(&input));
+        let args = ["score", "--model", &model, "--input", &input, "--json"];
+        floats(&sinternal(&[&args[..], more].concat()).rows()[0]["logprobs"])
+    };
+    let gap = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let adapted = score(&base, &["--adapter", &text(&adapter)]);
+    assert!(gap(&adapted, &score(&merged, &[])) < 1e-5);
+    assert!(gap(&adapted, &score(&base, &[])) > 0.1);
+    let generate = |model: &Path, more: &[&str]| {
+        let model = text(model);
+        let args = ["generate", "--model", &model, "--prompt", REQUEST, "--temperature", "0", "--json"];
+        sinternal(&[&args[..], more].concat()).rows()[0]["tokens"].clone()
+    };
+    assert_eq!(generate(&base, &["--adapter", &text(&adapter)]), generate(&merged, &[]));
 }
 
 #[test]

@@ -1,23 +1,21 @@
 //! `sinternal generate`: samples from any supported checkpoint, through the same engine as rollouts.
 
-use crate::rows::{ComputeArgs, show};
+use crate::rows::{ComputeArgs, WeightArgs, show};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use sinternal_model::engine::{
     Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
 };
-use sinternal_model::{CausalLm, ChatTurn, ModelFolder};
-use std::path::PathBuf;
+use sinternal_model::{ChatTurn, ModelFolder};
 
 /// Bytes of keys and values.
 const KV_BUDGET_BYTES: usize = 4 << 30;
 
 #[derive(Args)]
 pub(crate) struct GenerateArgs {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    weights: WeightArgs,
     /// What the user says
     #[arg(long, value_name = "TEXT")]
     prompt: String,
@@ -86,9 +84,9 @@ struct Sample<'a> {
 
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let (device, kind) = args.compute.prepare()?;
-    let folder = ModelFolder::open(&args.model)?;
+    let folder = ModelFolder::open(&args.weights.model)?;
     let prompt = prompt(args, &folder)?;
-    let lm = CausalLm::load(&folder, device, kind)?;
+    let lm = args.weights.load(&folder, device, kind)?;
     let options = EngineOptions {
         max_sequences: 64,
         kv_budget_bytes: KV_BUDGET_BYTES,

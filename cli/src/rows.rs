@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sinternal_model::device::parse_device;
-use sinternal_model::{Device, Kind, set_threads};
+use sinternal_model::{CausalLm, Device, Kind, ModelFolder, set_threads};
 use std::path::{Path, PathBuf};
 
 /// Where rows come from, and how results are shown.
@@ -18,6 +18,30 @@ pub(crate) struct RowArgs {
     /// Machine output on stdout: one JSON object a line, in the order of the input
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which weights a command computes with.
+#[derive(Args)]
+pub(crate) struct WeightArgs {
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Adapters in PEFT's layout, added to the weights
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+}
+
+impl WeightArgs {
+    /// Loads what [`ModelFolder::open`] found in the folder.
+    pub(crate) fn load(&self, folder: &ModelFolder, device: Device, kind: Kind) -> anyhow::Result<CausalLm> {
+        let mut lm = CausalLm::load(folder, device, kind)?;
+        if let Some(adapter) = &self.adapter {
+            lm.load_adapters(adapter)?;
+            lm.merge_adapters();
+        }
+        lm.parameters().set_requires_grad(false);
+        Ok(lm)
+    }
 }
 
 /// Where and in what type a model computes.

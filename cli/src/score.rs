@@ -1,18 +1,16 @@
 //! `sinternal score`: per-token log-probabilities, by the function that sampler and learner share.
 
-use crate::rows::{ComputeArgs, RowArgs, read, show};
+use crate::rows::{ComputeArgs, RowArgs, WeightArgs, read, show};
 use anyhow::{anyhow, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sinternal_model::{CausalLm, ChatTurn, ModelFolder};
+use sinternal_model::{ChatTurn, ModelFolder};
 use sinternal_trainer::learner::{Sequence, score};
-use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct ScoreArgs {
-    /// Model folder in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    weights: WeightArgs,
     #[command(flatten)]
     rows: RowArgs,
     #[command(flatten)]
@@ -42,7 +40,7 @@ struct Scores {
 pub(crate) fn run(args: &ScoreArgs) -> anyhow::Result<()> {
     let (device, kind) = args.compute.prepare()?;
     let rows: Vec<Row> = read(&args.rows.input)?;
-    let folder = ModelFolder::open(&args.model)?;
+    let folder = ModelFolder::open(&args.weights.model)?;
     let sequences = rows
         .iter()
         .enumerate()
@@ -50,8 +48,7 @@ pub(crate) fn run(args: &ScoreArgs) -> anyhow::Result<()> {
             sequence(row, &folder).map_err(|e| anyhow!("{}: row {}: {e}", args.rows.input.display(), i + 1))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let lm = CausalLm::load(&folder, device, kind)?;
-    lm.parameters().set_requires_grad(false);
+    let lm = args.weights.load(&folder, device, kind)?;
     for (i, one) in sequences.iter().enumerate() {
         let logprobs =
             Vec::<f32>::try_from(score(&lm, std::slice::from_ref(one), 1.0).to_device(tch::Device::Cpu))?;

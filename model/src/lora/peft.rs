@@ -3,9 +3,24 @@
 use super::{ADAPTER_CONFIG, LoraConfig, Target};
 use crate::ModelError;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 
-/// `adapter_config.json`. Keys that change the mathematics and are not known here are refused.
+/// Keys that say nothing about what the adapters compute.
+const WITHOUT_EFFECT: [&str; 8] = [
+    "auto_mapping",
+    "layers_pattern",
+    "loftq_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+];
+/// Ways to draw the first values that leave the base weights as they are.
+const DRAWS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+
+/// `adapter_config.json`. Any other key must be off: what it would change is not computed here.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AdapterFile {
     peft_type: String,
@@ -28,6 +43,8 @@ pub(super) struct AdapterFile {
     fan_in_fan_out: bool,
     #[serde(default)]
     inference_mode: bool,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 fn none() -> String {
@@ -50,22 +67,33 @@ impl AdapterFile {
             use_dora: false,
             fan_in_fan_out: false,
             inference_mode: true,
+            others: Map::new(),
         }
     }
 
-    fn config(&self) -> Result<LoraConfig, String> {
-        for (key, bad) in [
+    /// The first key that asks for more than plain LoRA.
+    fn unsupported(&self) -> Option<&str> {
+        let own = [
             ("peft_type", self.peft_type != "LORA"),
             ("bias", self.bias != "none"),
             ("use_rslora", self.use_rslora),
             ("use_dora", self.use_dora),
             ("fan_in_fan_out", self.fan_in_fan_out),
-        ] {
-            if bad {
-                return Err(format!(
-                    "`{key}` has a value that is not supported; plain LoRA without biases is"
-                ));
-            }
+        ];
+        let other = self.others.iter().find(|(key, value)| match key.as_str() {
+            // Other draws take what they put into the adapters out of the base.
+            "init_lora_weights" => !value.is_boolean() && !value.as_str().is_some_and(|d| DRAWS.contains(&d)),
+            // Its factors are in the tensors; only its plan is here.
+            "eva_config" => false,
+            key => !WITHOUT_EFFECT.contains(&key) && !is_off(value),
+        });
+        let own = own.into_iter().find_map(|(key, bad)| bad.then_some(key));
+        own.or_else(|| other.map(|(key, _)| key.as_str()))
+    }
+
+    fn config(&self) -> Result<LoraConfig, String> {
+        if let Some(key) = self.unsupported() {
+            return Err(format!("`{key}` has a value that is not supported; plain LoRA without biases is"));
         }
         let mut targets = self
             .target_modules
@@ -84,6 +112,16 @@ impl AdapterFile {
             return Err("`r` and `target_modules` must not be empty".into());
         }
         Ok(LoraConfig { rank: self.r, alpha: self.lora_alpha, dropout: self.lora_dropout, targets })
+    }
+}
+
+/// Null, false, or empty.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        _ => false,
     }
 }
 

@@ -93,6 +93,10 @@ fn what_is_not_plain_lora_is_refused_by_name() {
     let text = std::fs::read_to_string(&path).unwrap();
     for (from, to, expected) in [
         ("\"use_dora\": false", "\"use_dora\": true", "`use_dora`"),
+        ("\"use_dora\": false", "\"rank_pattern\": {\"q_proj\": 8}", "`rank_pattern`"),
+        ("\"use_dora\": false", "\"modules_to_save\": [\"lm_head\"]", "`modules_to_save`"),
+        ("\"use_dora\": false", "\"layers_to_transform\": 1", "`layers_to_transform`"),
+        ("\"use_dora\": false", "\"init_lora_weights\": \"pissa\"", "`init_lora_weights`"),
         ("\"LORA\"", "\"IA3\"", "`peft_type`"),
         ("\"q_proj\"", "\"lm_head\"", "`lm_head` is no linear layer"),
     ] {
@@ -103,6 +107,18 @@ fn what_is_not_plain_lora_is_refused_by_name() {
     std::fs::write(&path, text.replace("\"q_proj\"", "\"k_proj\"")).unwrap();
     let error = lm().load_adapters(dir.path()).unwrap_err().to_string();
     assert!(error.contains("self_attn.k_proj.lora_A.weight` is missing"), "{error}");
+}
+
+#[test]
+fn keys_that_are_off_or_change_nothing_are_fine() {
+    let dir = tempfile::tempdir().unwrap();
+    adapted(&[Target::QProj]).save_adapters(dir.path(), Path::new("base")).unwrap();
+    let path = dir.path().join(ADAPTER_CONFIG);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let more = "{\"init_lora_weights\": true, \"rank_pattern\": {}, \"modules_to_save\": null, \"lora_bias\": false, \
+                \"megatron_core\": \"megatron.core\", \"qalora_group_size\": 16, \"peft_version\": \"0.18\",";
+    std::fs::write(&path, text.replacen('{', more, 1)).unwrap();
+    assert_eq!(LoraConfig::load(dir.path()).unwrap(), lora(&[Target::QProj], 0.0));
 }
 
 #[test]
