@@ -4,8 +4,11 @@ use crate::data_path::arithmetic_job;
 use crate::support::{alone, binary, ended, signal, until};
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+/// The launcher's deadline for its children, and room for a busy machine.
+const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
 /// Processes whose command line names `dir`.
 fn processes(dir: &Path) -> Vec<String> {
@@ -30,14 +33,15 @@ fn below(dir: &Path) -> Vec<String> {
 /// When the signal is sent.
 #[derive(Debug)]
 enum Moment {
-    After(Duration),
+    /// As soon as this is in the run's folder.
+    Exists(&'static str),
     /// As soon as the run has this many checkpoints, the one that is being written included.
     Checkpoints(usize),
 }
 
 fn wait(moment: &Moment, out: &Path) {
     match moment {
-        Moment::After(time) => std::thread::sleep(*time),
+        Moment::Exists(name) => until(name, || out.join(name).exists().then_some(())),
         Moment::Checkpoints(count) => until("checkpoint", || {
             let found = below(out)
                 .into_iter()
@@ -50,19 +54,26 @@ fn wait(moment: &Moment, out: &Path) {
 #[test]
 fn ctrl_c_in_a_quickstart() {
     let _alone = alone();
-    let after = |ms| Moment::After(Duration::from_millis(ms));
-    for moment in
-        [after(100), after(700), Moment::Checkpoints(1), Moment::Checkpoints(2), Moment::Checkpoints(4)]
-    {
+    for moment in [
+        Moment::Exists(""),
+        Moment::Exists("logs/trainer.log"),
+        Moment::Exists("job.toml"),
+        Moment::Checkpoints(1),
+        Moment::Checkpoints(2),
+        Moment::Checkpoints(4),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let (job, out) = (dir.path().join("job.toml"), dir.path().join("run"));
         fs::write(&job, arithmetic_job(dir.path(), 500, 0)).unwrap();
-        let mut command = binary();
+        eprintln!("Ctrl-C at {moment:?}");
+        // As a shell starts what it runs in the background: Ctrl-C is ignored until the program listens for it.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' INT; exec \"$0\" \"$@\""]).arg(binary().get_program());
         command.args(["quickstart", "--workers", "1", "--job"]).arg(&job).arg("--out").arg(&out);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait(&moment, &out);
         signal(&child, "-INT");
-        let status = ended(&mut child, Duration::from_secs(40));
+        let status = ended(&mut child, STOPS_WITHIN);
         assert_ne!(status.code(), Some(0), "{moment:?}");
         assert_eq!(processes(&out), Vec::<String>::new(), "{moment:?}");
         let half: Vec<String> =

@@ -43,10 +43,11 @@ pub(crate) fn run(args: &QuickstartArgs) -> anyhow::Result<()> {
         ensure!(parent.is_dir(), "{}: there is no such folder for --json", parent.display());
     }
     let job = job(args, &out)?;
-    prepare(&out)?;
     let started = Instant::now();
     let status = runtime()?.block_on(async {
+        // Before anything is written: a shell that starts this in the background has Ctrl-C ignored until it is listened for.
         let stop = shutdown_signal()?;
+        prepare(&out)?;
         let (plan, trainer) = plan(args, &out)?;
         let mut cluster = Cluster::start(plan, &run_id)?;
         let outcome = tokio::select! {
