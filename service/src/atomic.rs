@@ -88,7 +88,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn publish(tmp: &Path, path: &Path) -> Result<(), AtomicError> {
+/// Renames a file that is written and synced to `path` in the same folder, and syncs the folder.
+///
+/// # Errors
+/// The step that failed.
+pub fn publish(tmp: &Path, path: &Path) -> Result<(), AtomicError> {
     at("rename its temporary to", path, fs::rename(tmp, path))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     sync(parent)
