@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod learner;
 pub mod pretrain;
 pub mod publish;
+pub mod records;
 pub mod reward_client;
 pub mod rollouts;
 pub mod run_dir;
