@@ -15,6 +15,7 @@
 
 pub mod algorithm;
 pub mod checkpoint;
+pub mod curation;
 pub mod jobs;
 pub mod learner;
 pub mod pretrain;
