@@ -1,10 +1,12 @@
-//! What every process shares: configuration, telemetry, serving, connecting, owning tensors, writing files.
+//! What every process shares: configuration, telemetry, serving, connecting, owning tensors, writing files, asking
+//! remote models.
 //!
 //! ```text
 //! config::load ─► telemetry::init_logging ─► serve::bind ─► owner::spawn_owner ─► serve::serve_grpc
 //!                                             │                                     │ until shutdown_signal
 //!                                             └─► telemetry::serve_metrics          └─► drain ─► cut
 //! connect::{channel, call, retry} ─► the other processes;   atomic::{write_atomic, write_dir_atomic} ─► disk
+//! chat_api::ChatApi ─► any OpenAI-compatible endpoint
 //! ```
 //!
 //! **Invariants.** Configuration is whole before a port is taken. Every call has a deadline and every queue a
@@ -12,6 +14,7 @@
 //! knows a job, a model or a reward.
 
 pub mod atomic;
+pub mod chat_api;
 pub mod config;
 pub mod connect;
 pub mod health;
@@ -19,3 +22,5 @@ pub mod metrics;
 pub mod owner;
 pub mod serve;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

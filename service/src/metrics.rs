@@ -126,6 +126,19 @@ registry! {
         "Verifiers loaded and frozen, or refused.";
     PARSE_FAILURES_TOTAL = "sinternal_parse_failures_total", Counter, Unit::Count, ["reward"],
         "Critiques or answers in which a grader found no verdict.";
+
+    CHAT_REQUESTS_TOTAL = "sinternal_chat_requests_total", Counter, Unit::Count, ["outcome"],
+        "Requests to remote chat endpoints: answered, cached, shared or failed.";
+    CHAT_RETRIES_TOTAL = "sinternal_chat_retries_total", Counter, Unit::Count, [],
+        "Calls to remote chat endpoints that repeated a failed one.";
+    CHAT_CALL_SECONDS = "sinternal_chat_call_seconds", Histogram, Unit::Seconds, [],
+        "Time of one call to a remote chat endpoint, waits before it left out.";
+    CHAT_INPUT_TOKENS_TOTAL = "sinternal_chat_input_tokens_total", Counter, Unit::Count, [],
+        "Tokens sent to remote chat endpoints, as they count them.";
+    CHAT_OUTPUT_TOKENS_TOTAL = "sinternal_chat_output_tokens_total", Counter, Unit::Count, [],
+        "Tokens that remote chat endpoints wrote, as they count them.";
+    CHAT_COST = "sinternal_chat_cost", Gauge, Unit::Count, [],
+        "Cost of those tokens since the process began, in the currency of the configured prices.";
 }
 
 /// Gives every metric its help and unit in the installed recorder.
@@ -165,7 +178,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!((names.len(), METRICS.len()), (36, 36));
+        assert_eq!((names.len(), METRICS.len()), (42, 42));
     }
 
     #[test]
