@@ -6,7 +6,7 @@
 //!                                             │                                     │ until shutdown_signal
 //!                                             └─► telemetry::serve_metrics          └─► drain ─► cut
 //! connect::{channel, call, retry} ─► the other processes;   atomic::{write_atomic, write_dir_atomic} ─► disk
-//! chat_api::ChatApi ─► any OpenAI-compatible endpoint
+//! verification::{expert_messages, parse_judgment} ◄─► chat_api::ChatApi ─► any OpenAI-compatible endpoint
 //! ```
 //!
 //! **Invariants.** Configuration is whole before a port is taken. Every call has a deadline and every queue a
@@ -24,3 +24,4 @@ pub mod serve;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verification;
