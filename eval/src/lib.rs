@@ -12,8 +12,13 @@
 mod arms;
 mod chart;
 mod stats;
+mod suite;
 mod table;
 
 pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
 pub use chart::{Chart, ChartError, Series};
 pub use stats::{Confusion, Rate};
+pub use suite::{
+    DataSet, Item, Kind, Limits, LoadError, Suite, Take, UnknownSuite, WILDJAILBREAK_HARMFUL,
+    WILDJAILBREAK_SEED,
+};
