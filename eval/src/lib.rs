@@ -15,9 +15,11 @@ mod stats;
 mod suite;
 mod table;
 
+pub mod calibration;
+
 pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
 pub use chart::{Chart, ChartError, Series};
-pub use stats::{Confusion, Rate};
+pub use stats::{Confusion, McNemar, McNemarMethod, Rate, Resampling, bootstrap_interval, pass_at_k};
 pub use suite::{
     DataSet, Item, Kind, Limits, LoadError, Suite, Take, UnknownSuite, WILDJAILBREAK_HARMFUL,
     WILDJAILBREAK_SEED,

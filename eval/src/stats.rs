@@ -1,5 +1,13 @@
 //! Rates with their uncertainty, and the few other statistics that evaluations quote.
 
+mod bootstrap;
+mod mcnemar;
+mod pass;
+
+pub use bootstrap::{Resampling, bootstrap_interval};
+pub use mcnemar::{McNemar, McNemarMethod};
+pub use pass::pass_at_k;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -88,6 +96,14 @@ impl Confusion {
     pub fn balanced_accuracy(self) -> Option<f64> {
         Some(f64::midpoint(self.recall().value()?, self.specificity().value()?))
     }
+
+    /// Harmonic mean of precision and recall, 2·TP/(2·TP + FP + FN); `None` where there is nothing positive.
+    #[must_use]
+    pub fn f1(self) -> Option<f64> {
+        let wrong = self.false_positives + self.false_negatives;
+        let all = 2 * self.true_positives + wrong;
+        (all > 0).then(|| 2.0 * self.true_positives as f64 / all as f64)
+    }
 }
 
 #[cfg(test)]
@@ -141,5 +157,8 @@ mod tests {
         assert_eq!(confusion.specificity(), Rate { hits: 60, n: 100 });
         assert!((confusion.balanced_accuracy().unwrap() - 0.75).abs() < 1e-12);
         assert_eq!(Confusion { true_positives: 3, ..Confusion::default() }.balanced_accuracy(), None);
+        // Precision 9/49, recall 9/10: 2 · 9/(18 + 41).
+        assert!((confusion.f1().unwrap() - 18.0 / 59.0).abs() < 1e-12);
+        assert_eq!(Confusion { true_negatives: 3, ..Confusion::default() }.f1(), None);
     }
 }
