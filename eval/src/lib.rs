@@ -16,6 +16,7 @@ mod suite;
 mod table;
 
 pub mod calibration;
+pub mod judge;
 
 pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
 pub use chart::{Chart, ChartError, Series};
