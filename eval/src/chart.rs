@@ -1,8 +1,11 @@
-//! Rates over steps as a line chart.
+//! Rates over steps as a line chart, and rates side by side as bars.
 
 mod axis;
+mod bars;
 mod png;
 mod svg;
+
+pub use bars::{Bar, BarChart, BarGroup};
 
 /// A line chart of rates over steps. The vertical axis starts at 0 and reads in percent.
 #[derive(Debug, Clone, PartialEq)]

@@ -19,7 +19,7 @@ pub mod calibration;
 pub mod judge;
 
 pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
-pub use chart::{Chart, ChartError, Series};
+pub use chart::{Bar, BarChart, BarGroup, Chart, ChartError, Series};
 pub use stats::{Confusion, McNemar, McNemarMethod, Rate, Resampling, bootstrap_interval, pass_at_k};
 pub use suite::{
     DataSet, Item, Kind, Limits, LoadError, Suite, Take, UnknownSuite, WILDJAILBREAK_HARMFUL,

@@ -15,7 +15,7 @@ const NAME_GAP: f64 = 19.0;
 const MOST_MARKED: usize = 60;
 
 /// Colours of M. Okabe and K. Ito's palette, which colour-blind people tell apart, each with its own dashes.
-const STYLES: [(&str, &str); 6] = [
+pub(super) const STYLES: [(&str, &str); 6] = [
     ("#0072b2", ""),
     ("#d55e00", "8 4"),
     ("#009e73", "2 3"),
@@ -169,12 +169,12 @@ fn name_places(series: &[Series], frame: &Frame) -> Vec<Option<End>> {
 }
 
 /// A rate in percent, without needless decimals.
-fn percent(rate: f64) -> String {
+pub(super) fn percent(rate: f64) -> String {
     let text = format!("{:.1}", 100.0 * rate);
     text.strip_suffix(".0").map_or(text.clone(), Into::into)
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
