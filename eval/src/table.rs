@@ -3,6 +3,7 @@
 use crate::arms::{ArmRow, Gate, GateOutcome, Report, Sample};
 use crate::stats::Rate;
 use std::fmt::Write;
+use std::ops::Range;
 
 /// The widest terminal that is counted on.
 const COLUMNS: usize = 120;
@@ -68,9 +69,9 @@ pub(crate) fn terminal(report: &Report) -> String {
     if report.rows.is_empty() {
         return String::new();
     }
-    let wide = aligned(&cells(&report.rows, Detail::Intervals));
+    let wide = aligned(&cells(&report.rows, Detail::Intervals), 1..2);
     let fits = wide.lines().all(|line| line.chars().count() <= COLUMNS);
-    let mut text = if fits { wide } else { aligned(&cells(&report.rows, Detail::Values)) };
+    let mut text = if fits { wide } else { aligned(&cells(&report.rows, Detail::Values), 1..2) };
     if fits {
         text.push_str("\n[ ] Wilson 95 % intervals\n");
     }
@@ -80,14 +81,14 @@ pub(crate) fn terminal(report: &Report) -> String {
     text
 }
 
-fn aligned(lines: &[Vec<String>]) -> String {
+/// Columns of equal width with a rule under the header; those in `numbers` are set right.
+pub(crate) fn aligned(lines: &[Vec<String>], numbers: Range<usize>) -> String {
     let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {
-        let padded = line.iter().zip(&widths).enumerate().map(|(column, (cell, &w))| match column {
-            1 => format!("{cell:>w$}"),
-            _ => format!("{cell:<w$}"),
+        let padded = line.iter().zip(&widths).enumerate().map(|(column, (cell, &w))| {
+            if numbers.contains(&column) { format!("{cell:>w$}") } else { format!("{cell:<w$}") }
         });
         let joined = padded.collect::<Vec<_>>().join("  ");
         text.push_str(joined.trim_end());
@@ -122,17 +123,23 @@ pub(crate) fn markdown(report: &Report, chart: &str) -> String {
 
 fn measures(text: &mut String, report: &Report) {
     put(text, "\n## Held-out measures\n");
-    for (index, line) in cells(&report.rows, Detail::Intervals).iter().enumerate() {
-        let escaped: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        put(text, &format!("| {} |", escaped.join(" | ")));
-        if index == 0 {
-            put(text, &format!("|---|--:|{}", "---|".repeat(report.rows.len())));
-        }
-    }
+    table_lines(text, &cells(&report.rows, Detail::Intervals), 1..2);
     put(
         text,
         "\nRates with Wilson 95 % intervals, judged by the world's oracle; n is the number of answers.",
     );
+}
+
+/// The same lines as a Markdown table.
+pub(crate) fn table_lines(text: &mut String, lines: &[Vec<String>], numbers: Range<usize>) {
+    for (index, line) in lines.iter().enumerate() {
+        let escaped: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        put(text, &format!("| {} |", escaped.join(" | ")));
+        if index == 0 {
+            let rule = |column| if numbers.contains(&column) { "--:|" } else { "---|" };
+            put(text, &format!("|{}", (0..line.len()).map(rule).collect::<String>()));
+        }
+    }
 }
 
 fn gate_text(gate: &Gate) -> String {
@@ -179,7 +186,8 @@ fn seconds(text: &mut String, stages: &[(String, f64)]) {
     put(text, &format!("| total | {:.1} |", stages.iter().map(|s| s.1).sum::<f64>()));
 }
 
-fn put(text: &mut String, line: &str) {
+/// Appends a line.
+pub(crate) fn put(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("strings take all writes");
 }
 
