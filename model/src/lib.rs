@@ -31,6 +31,7 @@ mod rope;
 pub mod think;
 pub mod tokenizer;
 mod trunk;
+mod untrusted;
 mod weights;
 
 pub use config::{Family, ModelConfig};
@@ -43,3 +44,4 @@ pub use parameters::{Parameter, Parameters, Parts};
 pub use tch::{Device, Kind};
 pub use tokenizer::{ChatTurn, Tokenizer};
 pub use trunk::Pass;
+pub use untrusted::untrusted;

@@ -1,12 +1,13 @@
 //! `tokenizer.json` and the chat template.
 
 use crate::ModelError;
+use crate::untrusted::pieces;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -21,6 +22,8 @@ pub struct ChatTurn<'a> {
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
+    /// The same, but special tokens in a text are encoded as text; made when it is first needed.
+    plain: Arc<OnceLock<tokenizers::Tokenizer>>,
     template: Option<String>,
     special: Json,
     path: PathBuf,
@@ -40,15 +43,46 @@ impl Tokenizer {
             tokenizers::Tokenizer::from_file(&path).map_err(|e| ModelError::file(&path, e.to_string()))?;
         let special = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or(Json::Null);
         let template = template(dir, &special)?;
-        Ok(Self { inner: Arc::new(inner), template, special, path })
+        Ok(Self { inner: Arc::new(inner), plain: Arc::default(), template, special, path })
     }
 
-    /// Renders a chat and encodes it; with `generate`, up to where the assistant begins.
+    /// Renders a chat and encodes it; with `generate`, up to where the assistant begins. Text that
+    /// [`crate::untrusted`] marks is encoded on its own and gives no special token.
     ///
     /// # Errors
     /// No template, or one that fails on these messages.
     pub fn encode_chat(&self, messages: &[ChatTurn<'_>], generate: bool) -> Result<Vec<u32>, ModelError> {
-        self.encode(&self.render(messages, generate)?)
+        let text = self.render(messages, generate)?;
+        let encoded = pieces(&text).map(
+            |(piece, trusted)| {
+                if trusted { self.encode(piece) } else { self.encode_plain(piece) }
+            },
+        );
+        Ok(encoded.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    fn encode_plain(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let plain = self.plain.get_or_init(|| {
+            let mut plain = tokenizers::Tokenizer::clone(&self.inner);
+            plain.set_encode_special_tokens(true);
+            plain
+        });
+        let ids = |text: &str| {
+            let encoding =
+                plain.encode_fast(text, false).map_err(|e| ModelError::Tokenizer(e.to_string()))?;
+            Ok::<_, ModelError>(encoding.get_ids().to_vec())
+        };
+        let special = plain.get_added_tokens_decoder();
+        let special = |id: &u32| special.get(id).filter(|token| token.special);
+        // A tokenizer of whole words may have the special ones among its words: they are spelt out.
+        let spelt = ids(text)?.into_iter().map(|id| match special(&id) {
+            None => Ok(vec![id]),
+            Some(token) => {
+                let letters = token.content.chars().map(|letter| ids(letter.encode_utf8(&mut [0; 4])));
+                Ok(letters.collect::<Result<Vec<_>, ModelError>>()?.concat())
+            }
+        });
+        Ok(spelt.collect::<Result<Vec<_>, ModelError>>()?.concat())
     }
 
     /// The chat as text, as `transformers`' `apply_chat_template` renders it.
