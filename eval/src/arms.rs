@@ -52,6 +52,8 @@ pub enum GateOutcome {
     Passed,
     /// It is not, and the run went on because it was told to.
     Overridden,
+    /// It is not, and nothing was rewarded by it.
+    Unneeded,
 }
 
 /// The verifier before GRPO, on held-out labelled answers.

@@ -146,6 +146,7 @@ fn gate_text(gate: &Gate) -> String {
     let outcome = match gate.outcome {
         GateOutcome::Passed => "passed",
         GateOutcome::Overridden => "FAILED AND OVERRIDDEN",
+        GateOutcome::Unneeded => "failed, and not needed,",
     };
     format!(
         "{outcome} with balanced accuracy {:.1} % and recall of unsafe answers {:.1} %, on {} held-out answers",

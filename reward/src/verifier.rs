@@ -5,7 +5,7 @@ use crate::template::{Question, Template};
 use sinternal_model::engine::{
     Choice, Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
 };
-use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder, Tokenizer};
+use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder, Tokenizer, untrusted};
 use sinternal_proto::Verdict;
 use std::collections::HashMap;
 use std::path::Path;
@@ -82,7 +82,8 @@ impl SelfVerifier {
     }
 
     fn prompt(&self, question: &Question) -> Result<Vec<u32>, String> {
-        let messages = self.template.messages(question);
+        let (request, answer) = (untrusted(&question.request), untrusted(&question.answer));
+        let messages = self.template.messages(&Question { request, answer, ..question.clone() });
         let turns: Vec<ChatTurn<'_>> =
             messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
         self.tokenizer.encode_chat(&turns, true).map_err(|e| e.to_string())

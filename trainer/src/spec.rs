@@ -6,11 +6,14 @@
 mod grpo;
 mod learner;
 
-pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind};
+pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind, RewardSource};
 pub use learner::{Dtype, LearnerSpec, LoraSpec};
 
 use crate::algorithm::{Aggregation, Estimator, KlEstimator, Overlong};
+use crate::curation::{CurateSettings, NgramSettings};
 use serde::{Deserialize, Serialize};
+use sinternal_eval::Suite;
+use sinternal_service::chat_api::ChatSettings;
 use sinternal_service::config::{Config, parse_strict};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +42,15 @@ pub struct JobSpec {
     /// Sample answers and have them critiqued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collect: Option<CollectSpec>,
+    /// Who critiques them.
+    #[serde(default)]
+    pub critique: CritiqueSpec,
+    /// Which critiqued answers are learned from.
+    #[serde(default)]
+    pub curate: CurateSettings,
+    /// Evaluation sets whose prompts must not be learned from.
+    #[serde(default)]
+    pub decontaminate: DecontaminateSpec,
     /// Fine-tune on the critiques; needs `collect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftSpec>,
@@ -110,16 +122,77 @@ impl Default for SamplingSpec {
     }
 }
 
-/// Collection of on-policy answers, critiqued by the world's expert.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Collection of answers, critiqued by the world's expert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectSpec {
     /// Samples a prompt.
     pub samples: u32,
+    /// A model folder, relative to the job file, that answers in the job's own policy's place: an ablation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PathBuf>,
+}
+
+/// The expert that critiques collected answers. It sees S, the request and the answer, never the reasoning.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(tag = "expert", rename_all = "kebab-case")]
+pub enum CritiqueSpec {
+    /// The fictional world's oracle.
+    #[default]
+    World,
+    /// An OpenAI-compatible endpoint.
+    Chat(Box<ChatSettings>),
+    /// A model folder, sampled by the rollout workers.
+    Checkpoint(CheckpointExpert),
+}
+
+/// A local model as the expert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointExpert {
+    /// The folder, relative to the job file.
+    pub model: PathBuf,
+    /// Bound on what it writes, in tokens.
+    pub max_tokens: u32,
+}
+
+/// Evaluation sets, by their files as their authors publish them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecontaminateSpec {
+    /// The sets.
+    pub sets: Vec<EvaluationSet>,
+    /// What counts as sharing a text.
+    pub ngrams: NgramSettings,
+}
+
+/// One evaluation set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSet {
+    /// Which one.
+    pub suite: Suite,
+    /// Its file, relative to the job file.
+    pub path: PathBuf,
+}
+
+/// What fine-tuning learns to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SftTarget {
+    /// Critique and judgment: SInternal.
+    #[default]
+    Verification,
+    /// The critique without its judgment: an ablation.
+    Critique,
+    /// The judgment without a critique: an ablation.
+    Judgment,
+    /// The safe answers themselves, with their reasoning, instead of verification: what SInternal is compared with.
+    Answer,
 }
 
 /// Verification-only fine-tuning.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftSpec {
     /// Passes over the rows.
@@ -134,6 +207,13 @@ pub struct SftSpec {
     /// Decoupled weight decay.
     #[serde(default)]
     pub weight_decay: f64,
+    /// What is learned.
+    #[serde(default)]
+    pub target: SftTarget,
+    /// With `target = "answer"`: a JSON array of `question` and `response` (STAR-1's layout), relative to the job file, in
+    /// the place of the policy's own safe answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<PathBuf>,
     /// Trains on the verdicts of other rows: the placebo.
     #[serde(default)]
     pub shuffle_verdicts: bool,
@@ -146,6 +226,9 @@ pub struct VerifierSpec {
     /// A model folder, relative to the job file; without one, the policy as it is after `sft`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
+    /// Not frozen: the policy judges itself with the weights of every step. An ablation; needs `grpo.staleness = 0`.
+    #[serde(default)]
+    pub live: bool,
     /// Bound on a critique, in tokens.
     pub max_critique_tokens: u32,
     /// Labelled held-out answers on which it is measured.
@@ -184,9 +267,16 @@ pub enum HelpSpec {
 pub struct EvalSpec {
     /// Prompts in each cell.
     pub items: usize,
+    /// Also measures the policy that the job starts from.
+    #[serde(default = "yes")]
+    pub before: bool,
     /// Which held-out prompts: those of final measurement, or those that are free to tune on.
     #[serde(default)]
     pub split: EvalSplit,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Held-out prompts of the world.
@@ -205,6 +295,10 @@ impl Config for JobSpec {
         "data.path",
         "data.instruction",
         "verifier.model",
+        "collect.policy",
+        "critique",
+        "curate",
+        "sft.answers",
         "grpo.clip_high",
         "grpo.dual_clip",
         "grpo.importance",
@@ -229,17 +323,23 @@ impl Default for JobSpec {
             },
             sampling: SamplingSpec { max_new_tokens: 48, ..SamplingSpec::default() },
             learner: LearnerSpec::default(),
-            collect: Some(CollectSpec { samples: 6 }),
+            collect: Some(CollectSpec { samples: 6, policy: None }),
+            critique: CritiqueSpec::World,
+            curate: CurateSettings::default(),
+            decontaminate: DecontaminateSpec::default(),
             sft: Some(SftSpec {
                 epochs: 2,
                 batch: 64,
                 learning_rate: 3e-4,
                 replay: 0.25,
                 weight_decay: 0.0,
+                target: SftTarget::Verification,
+                answers: None,
                 shuffle_verdicts: false,
             }),
             verifier: Some(VerifierSpec {
                 model: None,
+                live: false,
                 max_critique_tokens: 24,
                 gate_answers: 800,
                 gate_balanced_accuracy: 0.95,
@@ -265,6 +365,7 @@ impl Default for JobSpec {
                 max_grad_norm: 1.0,
                 min_group_std: 0.05,
                 staleness: 0,
+                reward: RewardSource::Verifier,
                 help: HelpSpec::Recipe,
                 checkpoint_every: 20,
                 weight_decay: 0.0,
@@ -272,7 +373,7 @@ impl Default for JobSpec {
                 overlong: Overlong::default(),
                 dynamic_sampling: DynamicSampling::default(),
             }),
-            eval: Some(EvalSpec { items: 500, split: EvalSplit::Test }),
+            eval: Some(EvalSpec { items: 500, before: true, split: EvalSplit::Test }),
         }
     }
 }
@@ -294,9 +395,16 @@ impl JobSpec {
         if let DataSpec::Gsm8k { path, .. } | DataSpec::Prompts { path } = &mut self.data {
             *path = base.join(&*path);
         }
-        if let Some(model) = self.verifier.as_mut().and_then(|v| v.model.as_mut()) {
-            *model = base.join(&*model);
-        }
+        let verifier = self.verifier.as_mut().and_then(|v| v.model.as_mut());
+        let policy = self.collect.as_mut().and_then(|c| c.policy.as_mut());
+        let answers = self.sft.as_mut().and_then(|s| s.answers.as_mut());
+        let sets = self.decontaminate.sets.iter_mut().map(|set| &mut set.path);
+        let expert = match &mut self.critique {
+            CritiqueSpec::Checkpoint(expert) => Some(&mut expert.model),
+            _ => None,
+        };
+        let paths = verifier.into_iter().chain(policy).chain(answers).chain(sets).chain(expert);
+        paths.for_each(|path| *path = base.join(&*path));
     }
 
     fn check(&self) -> Result<(), String> {
@@ -325,10 +433,10 @@ impl JobSpec {
         if let Some(c) = &self.collect {
             require(c.samples > 0, "collect.samples", "must be at least 1")?;
         }
-        if let Some(sft) = &self.sft {
-            require(sft.epochs > 0 && sft.batch > 0, "sft.epochs, sft.batch", "must be at least 1")?;
-            require(positive(sft.learning_rate), "sft.learning_rate", "must be positive")?;
-            require((0.0..1.0).contains(&sft.replay), "sft.replay", "must lie in [0, 1)")?;
+        self.sft.as_ref().map_or(Ok(()), |sft| sft.check(self.collect.is_some()))?;
+        self.curate.check().map_err(|e| format!("curate.{e}"))?;
+        if let CritiqueSpec::Chat(settings) = &self.critique {
+            settings.validate("critique").map_err(|e| e.to_string())?;
         }
         self.learner.check()?;
         self.verifier.as_ref().map_or(Ok(()), VerifierSpec::check)?;
@@ -337,8 +445,12 @@ impl JobSpec {
 
     fn check_stages(&self) -> Result<(), String> {
         let world = matches!(self.data, DataSpec::World { .. });
-        require(self.collect.is_none() || world, "collect", "has an expert only with data.kind = \"world\"")?;
-        require(self.sft.is_none() || self.collect.is_some(), "sft", "needs a [collect] section")?;
+        let oracle = matches!(self.critique, CritiqueSpec::World);
+        require(
+            self.collect.is_none() || world || !oracle,
+            "critique.expert",
+            "is the world's, which knows only data.kind = \"world\"; name another one",
+        )?;
         require(
             self.collect.is_none() || self.sft.is_some(),
             "collect",
@@ -350,15 +462,62 @@ impl JobSpec {
             "verifier",
             "has labelled answers only with data.kind = \"world\"",
         )?;
-        let judged = self.grpo.is_some() && world;
+        let oracle = self.grpo.is_some_and(|g| g.reward == RewardSource::Oracle);
+        require(!oracle || world, "grpo.reward", "has an oracle only with data.kind = \"world\"")?;
+        let judged = self.grpo.is_some() && world && !oracle;
         require(
             !judged || self.verifier.is_some(),
             "grpo",
             "needs a [verifier] section to reward safety prompts",
         )?;
+        self.check_live()?;
         let any =
             self.collect.is_some() || self.grpo.is_some() || self.eval.is_some() || self.verifier.is_some();
         require(any, "job", "has no stage: add [collect], [verifier], [grpo] or [eval]")
+    }
+}
+
+impl JobSpec {
+    fn check_live(&self) -> Result<(), String> {
+        let Some(verifier) = self.verifier.as_ref().filter(|v| v.live) else { return Ok(()) };
+        let alone = verifier.model.is_none();
+        require(alone, "verifier.live", "the policy judges itself, so verifier.model must be absent")?;
+        let ahead = self.grpo.is_some_and(|g| g.staleness > 0);
+        require(
+            !ahead,
+            "verifier.live",
+            "needs grpo.staleness = 0: answers are judged by the weights that gave them",
+        )
+    }
+}
+
+impl SftSpec {
+    /// What a policy that learned from it is called in reports.
+    #[must_use]
+    pub fn arm(&self) -> &'static str {
+        match self.target {
+            _ if self.shuffle_verdicts => "placebo",
+            SftTarget::Verification => "sinternal",
+            SftTarget::Critique => "critique-sft",
+            SftTarget::Judgment => "judgment-sft",
+            SftTarget::Answer => "answer-sft",
+        }
+    }
+
+    fn check(&self, collect: bool) -> Result<(), String> {
+        require(self.epochs > 0 && self.batch > 0, "sft.epochs, sft.batch", "must be at least 1")?;
+        require(positive(self.learning_rate), "sft.learning_rate", "must be positive")?;
+        require((0.0..1.0).contains(&self.replay), "sft.replay", "must lie in [0, 1)")?;
+        let answers = self.answers.is_some();
+        let fits = !answers || self.target == SftTarget::Answer;
+        require(fits, "sft.answers", "has a meaning only with target = \"answer\"")?;
+        require(!answers || !collect, "sft.answers", "takes the place of [collect], which must be absent")?;
+        require(
+            !answers || self.replay == 0.0,
+            "sft.replay",
+            "replays collected answers; sft.answers has none",
+        )?;
+        require(answers || collect, "sft", "needs a [collect] section")
     }
 }
 

@@ -44,6 +44,11 @@ pub fn vocabulary() -> Vec<String> {
     all.filter(|word: &String| seen.insert(word.clone())).collect()
 }
 
+/// Whether a tokenizer is the world's: every word of the vocabulary is its token of the same id.
+pub fn is_worlds(token_id: impl Fn(&str) -> Option<u32>) -> bool {
+    vocabulary().iter().zip(0u32..).all(|(word, id)| token_id(word) == Some(id))
+}
+
 /// Every word of requests, answers, critiques and specifications, with repeats.
 fn words() -> impl Iterator<Item = &'static str> {
     let kinds = Kind::ALL.iter().flat_map(|kind| [kind.word(), kind.operation()]);

@@ -63,6 +63,9 @@ pub struct GrpoSpec {
     /// Steps by which a rollout's policy may lag behind the learner.
     #[serde(default)]
     pub staleness: u64,
+    /// What rewards safety prompts.
+    #[serde(default)]
+    pub reward: RewardSource,
     /// How benign answers' help is measured.
     #[serde(default = "no_help")]
     pub help: HelpSpec,
@@ -94,6 +97,17 @@ pub enum ObjectiveKind {
     Gspo,
     /// See [`Cispo`].
     Cispo,
+}
+
+/// What rewards the answers to safety prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RewardSource {
+    /// The verifier of `[verifier]`.
+    #[default]
+    Verifier,
+    /// The fictional world's oracle: what a reward without error would give. For comparison alone.
+    Oracle,
 }
 
 /// Replaces groups from which nothing can be learned by new prompts of their kind (DAPO, arXiv 2503.14476, section 3.2).

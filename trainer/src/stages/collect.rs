@@ -1,63 +1,127 @@
-//! Samples answers from the policy and has the world's expert critique them.
+//! Samples answers to the safety prompts, and splits reasoning and answer: `data/collected.jsonl`.
 
 use super::StageError;
-use super::curate::Critiqued;
 use super::run::Run;
-use sinternal_proto::{FinishReason, Prompt, Trace};
-use sinternal_world::{Specification, Truth, expert, recipe};
-use std::collections::BTreeMap;
+use super::sampling::{Ask, Draw};
+use crate::records::{
+    CollectedRecord, PolicySource, Provenance, RecordWriter, ReplayTokens, finished, read_all,
+};
+use serde_json::json;
+use sinternal_model::think::split_reasoning;
+use sinternal_proto::{FinishReason, PolicyVersion, Prompt, SampleIndex, Sha256, Trace};
+use std::path::PathBuf;
 use std::time::Instant;
 
 const STREAM: u64 = 1;
-
-/// What was collected: all traces, and the critiques of the well-formed answers.
-pub(super) struct Collected {
-    pub(super) traces: Vec<Vec<Trace>>,
-    pub(super) critiqued: Vec<Critiqued>,
-}
+/// Random numbers of the replayed samples where another policy's answers are critiqued.
+const REPLAY: u64 = 5;
 
 impl Run {
-    pub(super) async fn collect(&mut self) -> Result<Collected, StageError> {
+    /// The collected answers, by prompt and sample. What an earlier attempt of the run sampled is kept.
+    pub(super) async fn collect(&mut self) -> Result<Vec<CollectedRecord>, StageError> {
         let started = Instant::now();
-        let samples = self.spec.collect.as_ref().map_or(0, |c| c.samples);
         self.ctx.events.stage("collect", 0);
-        let prompts: Vec<&Prompt> = self.data.collect.iter().collect();
-        let traces = self.sample(STREAM, &prompts, samples).await?;
-        let mut critiqued = Vec::new();
-        let mut dropped: BTreeMap<String, usize> = BTreeMap::new();
-        for (i, trace) in traces.iter().enumerate().flat_map(|(i, group)| group.iter().map(move |t| (i, t))) {
-            match critique(prompts[i], trace)? {
-                Ok((answer, critique)) => {
-                    let (verdict, critique) = (critique.verdict, critique.completion());
-                    critiqued.push(Critiqued { prompt: i, answer, critique, verdict });
-                }
-                Err(reason) => *dropped.entry(reason).or_default() += 1,
+        let other = self.spec.collect.as_ref().and_then(|c| c.policy.clone());
+        let hash = match &other {
+            Some(dir) => {
+                self.warn(format!("collect.policy: the answers are those of {}", dir.display()));
+                self.publish_folder(dir).await?
             }
+            None => self.policy_hash()?,
+        };
+        let path = self.data_file("collected.jsonl")?;
+        let made_of = self.collect_provenance(&hash)?;
+        if finished::<CollectedRecord>(&path, &made_of)?.is_none() {
+            self.collect_into(RecordWriter::resume(&path, made_of)?, &hash).await?;
         }
-        let total: usize = traces.iter().map(Vec::len).sum();
-        self.say(format!("collected {total} answers, {} critiqued, dropped: {dropped:?}", critiqued.len()));
+        if other.is_some() {
+            self.publish().await?;
+        }
+        let (mut rows, manifest) = read_all::<CollectedRecord>(&path)?;
+        rows.sort_by(|a, b| (&a.prompt, a.sample).cmp(&(&b.prompt, b.sample)));
+        self.say(format!("collected {} answers: {:?}", rows.len(), manifest.counts));
         self.took("collect", started);
-        Ok(Collected { traces, critiqued })
+        Ok(rows)
+    }
+
+    async fn collect_into(
+        &self,
+        mut writer: RecordWriter<CollectedRecord>,
+        hash: &Sha256,
+    ) -> Result<(), StageError> {
+        let resumed = writer.resumed();
+        if resumed.rows > 0 {
+            self.say(format!("goes on with {} answers of an earlier attempt", resumed.rows));
+        }
+        let samples = self.spec.collect.as_ref().map_or(0, |c| c.samples);
+        let there = |prompt: &Prompt| {
+            (0..samples).all(|s| writer.contains(&CollectedRecord::id_of(&prompt.id, SampleIndex(s), hash)))
+        };
+        let missing: Vec<(u64, &Prompt)> =
+            (0..).zip(&self.data.collect).filter(|(_, prompt)| !there(prompt)).collect();
+        let asks: Vec<Ask> =
+            missing.iter().map(|(index, p)| Ask { index: *index, messages: p.messages() }).collect();
+        let draw = Draw { stream: STREAM, samples, sampling: self.sampling() };
+        let policy = PolicySource { hash: hash.clone(), version: PolicyVersion(0) };
+        self.sample_each(&draw, &asks, &mut |place, group| {
+            for trace in group {
+                writer.push(&record(missing[place].1, trace, &policy))?;
+            }
+            Ok(())
+        })
+        .await?;
+        writer.finish()?;
+        Ok(())
+    }
+
+    fn collect_provenance(&self, hash: &Sha256) -> Result<Provenance, StageError> {
+        let prompts = serde_json::to_vec(&self.data.collect).map_err(|e| StageError::Data(e.to_string()))?;
+        let settings = json!({
+            "collect": self.spec.collect, "sampling": self.spec.sampling, "policy": hash,
+            "prompts": Sha256::of(&prompts),
+        });
+        Ok(Provenance::new(self.spec.seed, &settings, &[])?)
+    }
+
+    /// Own samples for replay: those that were collected, or new ones where another policy was asked.
+    pub(super) async fn own_samples(
+        &self,
+        collected: &[CollectedRecord],
+        count: usize,
+    ) -> Result<Vec<ReplayTokens>, StageError> {
+        if self.spec.collect.as_ref().is_none_or(|c| c.policy.is_none()) {
+            return Ok(collected.iter().filter_map(|row| row.tokens.clone()).collect());
+        }
+        let prompts: Vec<&Prompt> = self.data.collect.iter().take(count).collect();
+        let traces = self.sample(REPLAY, &prompts, 1).await?;
+        let tokens = |t: Trace| ReplayTokens { prompt: t.prompt_tokens, completion: t.tokens };
+        Ok(traces.into_iter().flatten().map(tokens).collect())
+    }
+
+    /// A file of the run's `data` folder, which is made.
+    pub(super) fn data_file(&self, name: &str) -> Result<PathBuf, StageError> {
+        let dir = self.ctx.run_dir.path().join("data");
+        std::fs::create_dir_all(&dir).map_err(|e| StageError::Data(format!("{}: {e}", dir.display())))?;
+        Ok(dir.join(name))
     }
 }
 
-/// The expert sees S, x and y, never the reasoning. The inner error says why there is no critique.
-fn critique(
-    prompt: &Prompt,
-    trace: &Trace,
-) -> Result<Result<(String, expert::Critique), String>, StageError> {
-    if trace.finish == FinishReason::Length {
-        return Ok(Err("truncated".into()));
+fn record(prompt: &Prompt, trace: Trace, policy: &PolicySource) -> CollectedRecord {
+    let split = split_reasoning(&trace.text);
+    let (reasoning, answer) =
+        (split.reasoning.unwrap_or_default().to_owned(), split.answer.unwrap_or_default().to_owned());
+    CollectedRecord {
+        prompt: prompt.id.clone(),
+        kind: prompt.kind,
+        spec: prompt.spec.clone(),
+        request: prompt.request.clone(),
+        family: prompt.family.clone(),
+        sample: trace.sample,
+        reasoning,
+        answer,
+        reasoning_closed: split.answer.is_some(),
+        truncated: trace.finish == FinishReason::Length,
+        policy: policy.clone(),
+        tokens: Some(ReplayTokens { prompt: trace.prompt_tokens, completion: trace.tokens }),
     }
-    let Some((_, answer)) = recipe::split_reasoning(&trace.text) else {
-        return Ok(Err("reasoning not closed".into()));
-    };
-    let bad = |problem: String| StageError::Data(format!("prompt {}: {problem}", prompt.id));
-    let truth = Truth::of(prompt).map_err(|e| bad(e.to_string()))?;
-    let spec: Specification =
-        prompt.spec.parse().map_err(|e: sinternal_world::SpecificationError| bad(e.to_string()))?;
-    Ok(match expert::critique(&spec, &truth, answer) {
-        Ok(critique) => Ok((answer.to_owned(), critique)),
-        Err(_) => Err("answer of no known form".into()),
-    })
 }

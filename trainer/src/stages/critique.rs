@@ -5,7 +5,9 @@
 use super::StageError;
 use super::run::Run;
 use super::sampling::{Ask, Draw};
-use crate::records::{CollectedRecord, CritiquedRecord, Provenance, Record, RecordWriter, finished, read_all};
+use crate::records::{
+    CollectedRecord, CritiquedRecord, Provenance, Record, RecordWriter, finished, read_all,
+};
 use crate::spec::CritiqueSpec;
 use serde_json::json;
 use sinternal_proto::{Prompt, Sampling, Verdict};
@@ -89,8 +91,8 @@ impl Run {
         match self.spec.critique.clone() {
             CritiqueSpec::World => self.ask_world(&rows, writer),
             CritiqueSpec::Chat(settings) => self.ask_chat(&rows, *settings, writer).await,
-            CritiqueSpec::Checkpoint { model, max_tokens } => {
-                self.ask_checkpoint(&rows, &model, max_tokens, writer).await
+            CritiqueSpec::Checkpoint(expert) => {
+                self.ask_checkpoint(&rows, &expert.model, expert.max_tokens, writer).await
             }
         }
     }

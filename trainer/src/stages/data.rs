@@ -1,5 +1,6 @@
 //! The prompts of a job.
 
+use crate::learner::Sequence;
 use crate::spec::{DataSpec, EvalSplit, GrpoSpec, JobSpec};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -91,6 +92,38 @@ impl JobData {
             return Ok(());
         }
         Err(named(format!("has {tokens} tokens; the model's context holds {context}")))
+    }
+
+    /// Questions with the answers to learn, as STAR-1 publishes them: a JSON array of objects with `question` and
+    /// `response`, the reasoning in the response.
+    ///
+    /// # Errors
+    /// The file or row that cannot be used, by name.
+    pub fn answers(&self, path: &Path, folder: &ModelFolder) -> Result<Vec<Sequence>, DataError> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            question: String,
+            response: String,
+        }
+        let name = path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| DataError::Io { path: name.clone(), source })?;
+        let bad = |line: usize, problem: String| DataError::Line { path: name.clone(), line, problem };
+        let rows: Vec<Row> = serde_json::from_str(&text).map_err(|e| bad(e.line(), e.to_string()))?;
+        if rows.is_empty() {
+            return Err(DataError::Empty(name));
+        }
+        let encoded = rows.iter().enumerate().map(|(i, row)| {
+            let encode = || {
+                let turns = [ChatTurn { role: "user", content: &row.question }];
+                let prompt = folder.tokenizer.encode_chat(&turns, true)?;
+                let mut completion = folder.tokenizer.encode(&row.response)?;
+                completion.extend(folder.end_of_text.first());
+                Ok(Sequence::new(&prompt, &completion))
+            };
+            encode().map_err(|e: sinternal_model::ModelError| bad(i + 1, format!("row {}: {e}", i + 1)))
+        });
+        encoded.collect()
     }
 
     /// The prompts of GRPO's `step`, counted from 0: each kind's share, from a shuffle that is new in every pass

@@ -29,6 +29,17 @@ pub(super) struct Arm {
     verifier: Option<f64>,
 }
 
+/// A line of `findings-<arm>.jsonl`.
+#[derive(Serialize)]
+struct Item<'a> {
+    prompt: &'a str,
+    family: &'a str,
+    /// The wrapper is of a family that training never saw.
+    held_out: bool,
+    #[serde(flatten)]
+    finding: &'a Finding,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     completion: String,
@@ -81,7 +92,9 @@ impl Run {
                 arm.verifier = self.measure_arm_as_verifier(&arm.name, answers).await?;
             }
         }
-        if judged {
+        if self.spec.verifier.as_ref().is_some_and(|v| v.live) && judged {
+            self.load_policy_as_verifier().await?;
+        } else if judged {
             self.freeze_verifier().await?;
         }
         for arm in &results.arms {
@@ -129,9 +142,23 @@ impl Run {
         answers.map(|(prompt, a)| Finding::of(prompt, &a.completion, a.truncated)).collect()
     }
 
+    /// One line an answer: what the oracle says of it.
+    fn write_findings(&self, arm: &Arm, findings: &[Finding]) -> Result<(), StageError> {
+        let known = self.data.eval_id.len();
+        let mut text = String::new();
+        for (i, (prompt, finding)) in self.eval_prompts().into_iter().zip(findings).enumerate() {
+            let line = Item { prompt: &prompt.id, family: &prompt.family, held_out: i >= known, finding };
+            text += &serde_json::to_string(&line).map_err(|e| StageError::Data(e.to_string()))?;
+            text.push('\n');
+        }
+        let path = self.ctx.run_dir.path().join(format!("findings-{}.jsonl", arm.name));
+        Ok(write_atomic(&path, text.as_bytes())?)
+    }
+
     fn row(&self, arm: &Arm, reward_gap: Option<f64>) -> Result<ArmRow, StageError> {
         use PromptKind::{Benign, Harmful, Math};
         let findings = self.findings(arm)?;
+        self.write_findings(arm, &findings)?;
         let (id, ood) = findings.split_at(self.data.eval_id.len());
         let malformed = sinternal_eval::Rate {
             hits: findings.iter().filter(|f| f.malformed).count() as u64,
@@ -184,7 +211,7 @@ impl Run {
     ) -> Result<Option<f64>, StageError> {
         match name {
             "base" => drop(self.load_verifier(&self.spec.model).await?),
-            "sinternal" => {
+            arm if self.spec.sft.as_ref().is_some_and(|sft| sft.arm() == arm) => {
                 let Some((dir, _)) = crate::checkpoint::latest(&self.ctx.run_dir.checkpoints(), "sft")?
                 else {
                     return Ok(None);

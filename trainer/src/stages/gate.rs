@@ -69,6 +69,7 @@ mod tests {
     fn spec() -> VerifierSpec {
         VerifierSpec {
             model: None,
+            live: false,
             max_critique_tokens: 16,
             gate_answers: 100,
             gate_balanced_accuracy: 0.95,

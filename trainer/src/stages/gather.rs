@@ -11,10 +11,14 @@
 
 use super::StageError;
 use super::batch::{ScoredTrace, has_signal};
+use super::measure::Finding;
 use super::run::Run;
 use crate::reward_client::ScoreSession;
-use crate::spec::GrpoSpec;
-use sinternal_proto::{PolicyVersion, Prompt, ScoreResult, TaskId, Trace};
+use crate::spec::{GrpoSpec, RewardSource};
+use sinternal_proto::{
+    FinishReason, PolicyVersion, Prompt, PromptKind, RewardComponents, ScoreOutcome, ScoreResult, TaskId,
+    Trace,
+};
 use std::collections::{BTreeMap, HashMap};
 
 /// Random numbers of a step's first groups.
@@ -170,7 +174,12 @@ impl Run {
                     let place = Place::of(trace.task, spec);
                     let Some(target) = pending.get_mut(&place.step).and_then(|p| p.attempt(place)) else { continue };
                     let id = format!("{}-{}", trace.task, trace.sample);
-                    let cut = trace.finish == sinternal_proto::FinishReason::Length;
+                    let cut = trace.finish == FinishReason::Length;
+                    if let Some(outcome) = oracle_outcome(spec, &target.prompt, &trace)? {
+                        let Some(target) = pending.get_mut(&place.step) else { continue };
+                        self.settle(spec, target, place, ScoredTrace { trace, outcome }).await?;
+                        continue;
+                    }
                     scorer.send(self.score_request(id.clone(), &target.prompt, &trace.text, cut)).await?;
                     scoring.insert(id, (place, trace));
                 }
@@ -198,6 +207,24 @@ impl Run {
         target.refill(next, prompt);
         Ok(())
     }
+}
+
+/// What the oracle rewards, where the job asks for it; mathematics is graded as ever.
+fn oracle_outcome(
+    spec: &GrpoSpec,
+    prompt: &Prompt,
+    trace: &Trace,
+) -> Result<Option<ScoreOutcome>, StageError> {
+    if spec.reward != RewardSource::Oracle || prompt.kind == PromptKind::Math {
+        return Ok(None);
+    }
+    let found = Finding::of(prompt, &trace.text, trace.finish == FinishReason::Length)?;
+    let components = RewardComponents {
+        well_formed: Some(if found.malformed { 0.0 } else { 1.0 }),
+        ..RewardComponents::default()
+    };
+    let (reward, critique) = (found.oracle_reward() as f32, String::new());
+    Ok(Some(ScoreOutcome::Scored { reward, components, verdict: None, critique }))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::update::{UpdateStats, update};
 use crate::algorithm::KlEstimator;
 use crate::checkpoint;
 use crate::learner::{AdamW, Schedule};
-use crate::spec::{DataSpec, GrpoSpec, HelpSpec};
+use crate::spec::{DataSpec, GrpoSpec, HelpSpec, RewardSource};
 use serde_json::json;
 use sinternal_eval::CurvePoint;
 use sinternal_model::{CausalLm, ModelFolder};
@@ -55,6 +55,10 @@ impl Run {
         self.warn_of(&spec);
         self.set_reference(&spec).await?;
         let first = self.resume(&spec).await?;
+        let live = self.spec.verifier.as_ref().is_some_and(|v| v.live);
+        if live {
+            self.load_policy_as_verifier().await?;
+        }
         let schedule = Schedule {
             peak: spec.learning_rate,
             warmup: spec.warmup_steps,
@@ -89,6 +93,9 @@ impl Run {
             let publish_began = Instant::now();
             let sampled_at = self.version;
             self.publish().await?;
+            if live {
+                self.load_policy_as_verifier().await?;
+            }
             let mut values = step_values(&done, &batch, &stats, &spec, sampled_at, limit);
             values.extend([
                 ("learning_rate".to_owned(), schedule.rate(step)),
@@ -120,6 +127,14 @@ impl Run {
             self.warn(
                 "grpo.help = \"none\": any safe answer that is no refusal counts as help for benign prompts",
             );
+        }
+        if self.spec.verifier.as_ref().is_some_and(|v| v.live) {
+            self.warn(
+                "verifier.live: the policy judges itself while it learns, and may learn to deceive itself",
+            );
+        }
+        if spec.reward == RewardSource::Oracle {
+            self.warn("grpo.reward = \"oracle\": a reward without error, which only the fictional world has");
         }
         if spec.kl > 0.0 && spec.kl_estimator == KlEstimator::K1 {
             self.warn(

@@ -2,7 +2,8 @@
 
 mod batch;
 mod collect;
-pub mod curate;
+mod critique;
+mod curate;
 mod data;
 mod eval;
 pub mod gate;
@@ -10,10 +11,12 @@ mod gather;
 mod grpo;
 pub mod measure;
 mod run;
+mod sampling;
 mod sft;
 mod step_values;
 mod telemetry;
 mod update;
+mod verification_chat;
 mod verifier;
 
 pub use batch::{Batch, ScoredTrace};
@@ -36,6 +39,9 @@ pub enum StageError {
     /// The data files.
     #[error(transparent)]
     Load(#[from] DataError),
+    /// A file of the data pipeline.
+    #[error(transparent)]
+    Record(#[from] crate::records::RecordError),
     /// A model folder.
     #[error(transparent)]
     Model(#[from] sinternal_model::ModelError),

@@ -9,17 +9,14 @@ use crate::publish::PublishError;
 use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
 use crate::spec::JobSpec;
-use crate::work_buffer::Group;
 use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
-use sinternal_proto::{PolicyVersion, Prompt, Sampling, TaskId, Trace};
+use sinternal_proto::{PolicyVersion, Sha256};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
 use sinternal_service::owner::{OwnerHandle, spawn_owner};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Groups of one stage in the work buffer at once.
-const WINDOW: usize = 256;
 /// Calls that may wait for the learner's thread.
 const LEARNER_QUEUE: usize = 4;
 
@@ -77,7 +74,7 @@ pub(super) struct Run {
     pub(super) device: Device,
     pub(super) seconds: Vec<(String, f64)>,
     hub: RolloutHub,
-    trace_deadline: Duration,
+    pub(super) trace_deadline: Duration,
 }
 
 impl Run {
@@ -110,7 +107,7 @@ impl Run {
     async fn execute(mut self) -> Result<(), StageError> {
         self.publish().await?;
         let mut results = eval::Results::default();
-        if self.spec.eval.is_some() {
+        if self.spec.eval.is_some_and(|eval| eval.before) {
             results.arms.push(self.sample_arm("base").await?);
         }
         let answers = match self.spec.verifier {
@@ -120,7 +117,8 @@ impl Run {
         if self.spec.sft.is_some() {
             self.initialise().await?;
             if self.spec.eval.is_some() {
-                results.arms.push(self.sample_arm("sinternal").await?);
+                let arm = self.spec.sft.as_ref().map_or("sinternal", |sft| sft.arm());
+                results.arms.push(self.sample_arm(arm).await?);
             }
         }
         if self.spec.verifier.is_some() {
@@ -129,8 +127,8 @@ impl Run {
         if self.spec.grpo.is_some() {
             results.curve = self.optimise().await?;
             if self.spec.eval.is_some() {
-                let trained = if self.spec.sft.is_some() { "sinternal+grpo" } else { "base+grpo" };
-                results.arms.push(self.sample_arm(trained).await?);
+                let start = self.spec.sft.as_ref().map_or("base", |sft| sft.arm());
+                results.arms.push(self.sample_arm(&format!("{start}+grpo")).await?);
             }
         }
         self.report(results, &answers).await
@@ -145,79 +143,22 @@ impl Run {
             learner.lm().save_weights(&to, learner.lm().kind())
         });
         written.await??;
-        let next = self.hub.policy().map_or(PolicyVersion(1), |p| p.version.next());
-        self.hub.publish(next, &dir).await?;
-        self.version = next;
+        self.publish_folder(&dir).await?;
         remove(&dir)
     }
 
-    /// Draws `k` samples of each prompt from the current policy, in the order of the prompts and samples.
-    /// `stream` tells apart the random numbers of the job's stages.
-    pub(super) async fn sample(
-        &self,
-        stream: u64,
-        prompts: &[&Prompt],
-        k: u32,
-    ) -> Result<Vec<Vec<Trace>>, StageError> {
-        let mut out: Vec<Vec<Trace>> = prompts.iter().map(|_| Vec::new()).collect();
-        let (mut offered, mut done, total) = (0, 0, prompts.len());
-        while done < total {
-            while offered < total && offered - done < WINDOW {
-                self.offer(stream, offered as u64, prompts[offered], k, self.version).await?;
-                offered += 1;
-            }
-            let trace = self.next_trace().await?;
-            let i = (trace.task.0 & u64::from(u32::MAX)) as usize;
-            out[i].push(trace);
-            if out[i].len() == k as usize {
-                done += 1;
-                self.ctx.events.progress(done as u64, total as u64);
-            }
-        }
-        out.iter_mut().for_each(|group| group.sort_by_key(|t| t.sample));
-        Ok(out)
+    /// Makes a model folder the policy that workers sample from; gives its hash.
+    pub(super) async fn publish_folder(&mut self, dir: &Path) -> Result<Sha256, StageError> {
+        let next = self.hub.policy().map_or(PolicyVersion(1), |p| p.version.next());
+        let policy = self.hub.publish(next, dir).await?;
+        self.version = next;
+        Ok(policy.manifest.hash)
     }
 
-    /// Puts one group into the work buffer. Its task id is (stream, index), so its random numbers are too.
-    pub(super) async fn offer(
-        &self,
-        stream: u64,
-        index: u64,
-        prompt: &Prompt,
-        samples: u32,
-        min_version: PolicyVersion,
-    ) -> Result<(), StageError> {
-        let s = &self.spec.sampling;
-        let sampling = Sampling {
-            temperature: s.temperature,
-            top_p: s.top_p,
-            top_k: s.top_k,
-            max_new_tokens: s.max_new_tokens,
-            seed: self.spec.seed,
-            ignore_eos: false,
-            min_p: s.min_p,
-            stop: s.stop.clone(),
-        };
-        let task = TaskId((stream << 32) | index);
-        let group = Group {
-            job: self.ctx.id.clone(),
-            task,
-            messages: prompt.messages(),
-            samples,
-            sampling,
-            min_version,
-        };
-        tokio::select! {
-            () = self.ctx.cancel.cancelled() => Err(StageError::Cancelled),
-            offered = self.session.offer(group) => Ok(offered?),
-        }
-    }
-
-    pub(super) async fn next_trace(&self) -> Result<Trace, StageError> {
-        tokio::select! {
-            () = self.ctx.cancel.cancelled() => Err(StageError::Cancelled),
-            trace = self.session.next(self.trace_deadline) => Ok(trace?),
-        }
+    /// Hash of the policy that workers sample from.
+    pub(super) fn policy_hash(&self) -> Result<Sha256, StageError> {
+        let policy = self.hub.policy().ok_or_else(|| StageError::Data("no policy is published".into()))?;
+        Ok(policy.manifest.hash)
     }
 
     pub(super) fn check_cancelled(&self) -> Result<(), StageError> {

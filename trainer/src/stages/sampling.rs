@@ -53,7 +53,8 @@ impl Run {
         asks: &[Ask],
         take: &mut (dyn FnMut(usize, Vec<Trace>) -> Result<(), StageError> + Send),
     ) -> Result<(), StageError> {
-        let mut open: std::collections::BTreeMap<u64, (usize, Vec<Trace>)> = std::collections::BTreeMap::new();
+        let mut open: std::collections::BTreeMap<u64, (usize, Vec<Trace>)> =
+            std::collections::BTreeMap::new();
         let (mut offered, mut done) = (0, 0);
         while done < asks.len() {
             while offered < asks.len() && offered - done < WINDOW {

@@ -1,35 +1,37 @@
-//! Verification-only fine-tuning: −log π(critique, judgment | S, x, y) (SInternal, arXiv 2605.08930).
+//! Verification-only fine-tuning: −log π(critique, judgment | S, x, y) (SInternal, arXiv 2605.08930), and what it is
+//! compared with.
 
 use super::StageError;
-use super::collect::Collected;
-use super::curate::{Critiqued, curate, shuffle_verdicts};
 use super::run::Run;
+use super::verification_chat::tokens;
 use crate::algorithm::NegativeLogLikelihood;
 use crate::checkpoint;
 use crate::learner::{AdamW, Learner, Schedule, Sequence};
-use crate::spec::{ScheduleKind, SftSpec};
+use crate::records::{CollectedRecord, Record, ReplayTokens, VerificationRow};
+use crate::spec::{ScheduleKind, SftSpec, SftTarget};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use sinternal_model::{ChatTurn, ModelError, ModelFolder};
-use sinternal_proto::{Prompt, StepMetrics, Verdict};
-use sinternal_world::expert::verification_messages;
+use sinternal_proto::{StepMetrics, Verdict};
+use std::collections::HashMap;
 use std::time::Instant;
 
 const STAGE: &str = "sft";
 
 impl Run {
-    /// Collect, curate and fine-tune, or take up the checkpoint of a run that did.
+    /// Collect, critique, curate and fine-tune, or take up the checkpoint of a run that did.
     pub(super) async fn initialise(&mut self) -> Result<(), StageError> {
         if let Some((path, _)) = checkpoint::latest(&self.ctx.run_dir.checkpoints(), STAGE)? {
             self.say(format!("resumes from {}", path.display()));
             self.restore_weights(path).await?;
             return self.publish().await;
         }
-        let Some(spec) = self.spec.sft else { return Ok(()) };
-        let collected = self.collect().await?;
+        let Some(spec) = self.spec.sft.clone() else { return Ok(()) };
+        let rows = match &spec.answers {
+            Some(path) => self.data.answers(path, &self.folder)?,
+            None => self.own_rows(&spec).await?,
+        };
         let started = Instant::now();
-        let rows = self.rows(&spec, &collected)?;
         let steps = self.fine_tune(&spec, rows).await?;
         self.checkpoint(STAGE, steps).await?;
         self.learner.call(Learner::finish).await?;
@@ -37,33 +39,28 @@ impl Run {
         self.publish().await
     }
 
-    fn rows(&self, spec: &SftSpec, collected: &Collected) -> Result<Vec<Sequence>, StageError> {
-        let mut curated = curate(&self.data.collect, &collected.critiqued, self.spec.seed);
-        let unsafe_rows = curated.rows.iter().filter(|r| r.verdict == Verdict::Unsafe).count();
-        self.say(format!(
-            "curated {} verification rows, {unsafe_rows} of them unsafe; left out {} harmful prompts without contrast \
-             and {} benign ones without a safe answer",
-            curated.rows.len(),
-            curated.harmful_without_contrast,
-            curated.benign_without_safe,
-        ));
-        if curated.rows.is_empty() {
-            return Err(StageError::Data(
-                "no verification row is left to fine-tune on; collect more prompts".into(),
-            ));
-        }
-        if spec.shuffle_verdicts {
-            self.warn("sft.shuffle_verdicts: every row has another row's critique; this is the placebo");
-            shuffle_verdicts(&mut curated.rows, self.spec.seed);
-        }
-        let replayed = (curated.rows.len() as f64 * spec.replay).round() as usize;
-        let mut own: Vec<Sequence> =
-            collected.traces.iter().flatten().map(|t| Sequence::new(&t.prompt_tokens, &t.tokens)).collect();
+    /// Rows made of collected answers, with the replayed ones.
+    async fn own_rows(&mut self, spec: &SftSpec) -> Result<Vec<Sequence>, StageError> {
+        let collected = self.collect().await?;
+        let critiqued = self.critique(&collected).await?;
+        let rows = self.curate(spec, &critiqued)?;
+        let mut sequences = match spec.target {
+            SftTarget::Answer => safe_answers(&rows, &collected),
+            _ => self.verification(&rows)?,
+        };
+        let replayed = (sequences.len() as f64 * spec.replay).round() as usize;
+        let mut own = self.own_samples(&collected, replayed).await?;
         own.shuffle(&mut ChaCha8Rng::seed_from_u64(self.spec.seed ^ 0x5e9a));
-        own.truncate(replayed);
-        let prompts = &self.data.collect;
-        let rows = curated.rows.iter().map(|row| verification_row(&self.folder, &prompts[row.prompt], row));
-        rows.chain(own.into_iter().map(Ok)).collect::<Result<_, _>>().map_err(StageError::Model)
+        sequences.extend(own.iter().take(replayed).map(sequence));
+        Ok(sequences)
+    }
+
+    fn verification(&self, rows: &[VerificationRow]) -> Result<Vec<Sequence>, StageError> {
+        let encoded = rows.iter().map(|row| {
+            let (prompt, completion) = tokens(&self.folder, row)?;
+            Ok(Sequence::new(&prompt, &completion))
+        });
+        encoded.collect::<Result<_, sinternal_model::ModelError>>().map_err(StageError::Model)
     }
 
     async fn fine_tune(&mut self, spec: &SftSpec, rows: Vec<Sequence>) -> Result<u64, StageError> {
@@ -108,12 +105,14 @@ impl Run {
     }
 }
 
-fn verification_row(folder: &ModelFolder, prompt: &Prompt, row: &Critiqued) -> Result<Sequence, ModelError> {
-    let messages = verification_messages(&prompt.spec, &prompt.request, &row.answer);
-    let turns: Vec<ChatTurn<'_>> =
-        messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
-    let chat = folder.tokenizer.encode_chat(&turns, true)?;
-    let mut completion = folder.tokenizer.encode(&row.critique)?;
-    completion.extend(folder.end_of_text.first());
-    Ok(Sequence::new(&chat, &completion))
+fn sequence(tokens: &ReplayTokens) -> Sequence {
+    Sequence::new(&tokens.prompt, &tokens.completion)
+}
+
+/// The curated answers that are safe, and help where they should, as the policy gave them, reasoning included.
+fn safe_answers(rows: &[VerificationRow], collected: &[CollectedRecord]) -> Vec<Sequence> {
+    use sinternal_proto::PromptKind::Benign;
+    let given: HashMap<String, &CollectedRecord> = collected.iter().map(|row| (row.id(), row)).collect();
+    let good = rows.iter().filter(|row| row.verdict == Verdict::Safe && !(row.kind == Benign && row.refused));
+    good.filter_map(|row| given.get(&row.source)?.tokens.as_ref().map(sequence)).collect()
 }

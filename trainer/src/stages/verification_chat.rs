@@ -40,7 +40,10 @@ impl Chat {
 }
 
 /// Prompt and completion of a row, end-of-text included.
-pub(super) fn tokens(folder: &ModelFolder, row: &VerificationRow) -> Result<(Vec<u32>, Vec<u32>), ModelError> {
+pub(super) fn tokens(
+    folder: &ModelFolder,
+    row: &VerificationRow,
+) -> Result<(Vec<u32>, Vec<u32>), ModelError> {
     let chat = Chat::of(&folder.tokenizer);
     let messages = chat.messages(row);
     let turns: Vec<ChatTurn<'_>> =

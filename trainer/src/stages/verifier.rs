@@ -5,7 +5,7 @@ use super::gate::{Verdicts, decide};
 use super::measure::Finding;
 use super::run::Run;
 use crate::checkpoint;
-use crate::spec::HelpSpec;
+use crate::spec::{HelpSpec, RewardSource};
 use sinternal_eval::{Gate, GateOutcome};
 use sinternal_model::ModelError;
 use sinternal_proto::{
@@ -59,6 +59,10 @@ impl Run {
                 self.say(format!("the verifier passed its gate: {figures}"));
                 GateOutcome::Passed
             }
+            Err(reason) if !self.rewards_by_verifier() => {
+                self.warn(format!("no reward of this job needs the verifier, so it goes on: {reason}"));
+                GateOutcome::Unneeded
+            }
             Err(reason) if self.ctx.skip_verifier_gate => {
                 self.warn(format!("THE VERIFIER GATE IS SKIPPED (--unsafe-skip-verifier-gate): {reason}"));
                 GateOutcome::Overridden
@@ -72,6 +76,10 @@ impl Run {
             n: recall.n + verdicts.confusion.specificity().n,
             outcome,
         })
+    }
+
+    fn rewards_by_verifier(&self) -> bool {
+        self.spec.grpo.is_some_and(|g| g.reward == RewardSource::Verifier)
     }
 
     /// Loads what rewards GRPO: the folder that the job names, else the policy as it is now, kept in the run directory.
