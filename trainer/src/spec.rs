@@ -5,9 +5,11 @@
 
 mod grpo;
 mod learner;
+mod preset;
 
 pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind, RewardSource};
 pub use learner::{Dtype, LearnerSpec, LoraSpec};
+pub use preset::Preset;
 
 use crate::algorithm::{Aggregation, Estimator, KlEstimator, Overlong};
 use crate::curation::{CurateSettings, NgramSettings};
@@ -26,6 +28,9 @@ pub const MOST_GROUPS: usize = 16_384;
 pub struct JobSpec {
     /// For people; also names the run.
     pub name: String,
+    /// Figures for the keys that are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// Root of every random number of the job.
     #[serde(default)]
     pub seed: u64,
@@ -86,11 +91,19 @@ pub enum DataSpec {
         #[serde(default = "default_instruction")]
         instruction: String,
     },
-    /// One prompt a line, as `sinternal data world` writes them. Mathematics alone: rewarding safety prompts needs a
-    /// verifier, and its gate needs labelled answers, which only the world has.
+    /// One prompt a line, as `sinternal data world` writes them.
     Prompts {
-        /// The file, relative to the job file.
-        path: PathBuf,
+        /// For GRPO: harmful, benign and mathematical prompts, in the shares that they have in the file. Safety prompts
+        /// need a `[verifier]`. Relative to the job file, as all paths here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<PathBuf>,
+        /// Safety prompts for `[collect]`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        collect: Option<PathBuf>,
+        /// Held-out answers with labels, on which the verifier is measured: a prompt's keys beside `completion` and
+        /// `unsafe` (true or false) in each line.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        labelled: Option<PathBuf>,
     },
 }
 
@@ -207,6 +220,9 @@ pub struct SftSpec {
     /// Decoupled weight decay.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Adapters for this stage alone; without them, those of `[learner]`, if any. They are added to the weights at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSpec>,
     /// What is learned.
     #[serde(default)]
     pub target: SftTarget,
@@ -292,13 +308,17 @@ pub enum EvalSplit {
 
 impl Config for JobSpec {
     const OPTIONAL: &'static [&'static str] = &[
+        "preset",
         "data.path",
+        "data.collect",
+        "data.labelled",
         "data.instruction",
         "verifier.model",
         "collect.policy",
         "critique",
         "curate",
         "sft.answers",
+        "sft.lora",
         "grpo.clip_high",
         "grpo.dual_clip",
         "grpo.importance",
@@ -314,6 +334,7 @@ impl Default for JobSpec {
     fn default() -> Self {
         Self {
             name: "quickstart".into(),
+            preset: None,
             seed: 1,
             model: "base".into(),
             data: DataSpec::World {
@@ -333,6 +354,7 @@ impl Default for JobSpec {
                 learning_rate: 3e-4,
                 replay: 0.25,
                 weight_decay: 0.0,
+                lora: None,
                 target: SftTarget::Verification,
                 answers: None,
                 shuffle_verdicts: false,
@@ -384,7 +406,7 @@ impl JobSpec {
     /// # Errors
     /// One line that names the key, and the nearest known one where it is unknown.
     pub fn parse(toml: &str, origin: &str, base_dir: &Path) -> Result<Self, String> {
-        let mut spec: Self = parse_strict(toml, origin).map_err(|e| e.to_string())?;
+        let mut spec: Self = parse_strict(&preset::fill_in(toml), origin).map_err(|e| e.to_string())?;
         spec.resolve(base_dir);
         spec.check().map_err(|problem| format!("{origin}: {problem}"))?;
         Ok(spec)
@@ -392,9 +414,13 @@ impl JobSpec {
 
     fn resolve(&mut self, base: &Path) {
         self.model = base.join(&self.model);
-        if let DataSpec::Gsm8k { path, .. } | DataSpec::Prompts { path } = &mut self.data {
-            *path = base.join(&*path);
-        }
+        let data: Vec<&mut PathBuf> = match &mut self.data {
+            DataSpec::World { .. } => Vec::new(),
+            DataSpec::Gsm8k { path, .. } => vec![path],
+            DataSpec::Prompts { path, collect, labelled } => {
+                [path, collect, labelled].into_iter().flatten().collect()
+            }
+        };
         let verifier = self.verifier.as_mut().and_then(|v| v.model.as_mut());
         let policy = self.collect.as_mut().and_then(|c| c.policy.as_mut());
         let answers = self.sft.as_mut().and_then(|s| s.answers.as_mut());
@@ -403,7 +429,7 @@ impl JobSpec {
             CritiqueSpec::Checkpoint(expert) => Some(&mut expert.model),
             _ => None,
         };
-        let paths = verifier.into_iter().chain(policy).chain(answers).chain(sets).chain(expert);
+        let paths = data.into_iter().chain(verifier).chain(policy).chain(answers).chain(sets).chain(expert);
         paths.for_each(|path| *path = base.join(&*path));
     }
 
@@ -457,11 +483,7 @@ impl JobSpec {
             "needs an [sft] section, which learns from it",
         )?;
         require(self.eval.is_none() || world, "eval", "has an oracle only with data.kind = \"world\"")?;
-        require(
-            self.verifier.is_none() || world,
-            "verifier",
-            "has labelled answers only with data.kind = \"world\"",
-        )?;
+        self.check_prompts()?;
         let oracle = self.grpo.is_some_and(|g| g.reward == RewardSource::Oracle);
         require(!oracle || world, "grpo.reward", "has an oracle only with data.kind = \"world\"")?;
         let judged = self.grpo.is_some() && world && !oracle;
@@ -478,6 +500,25 @@ impl JobSpec {
 }
 
 impl JobSpec {
+    /// Every stage has what it works on.
+    fn check_prompts(&self) -> Result<(), String> {
+        let (grpo, collect, labelled) = match &self.data {
+            DataSpec::World { .. } => (true, true, true),
+            DataSpec::Gsm8k { .. } => (true, false, false),
+            DataSpec::Prompts { path, collect, labelled } => {
+                (path.is_some(), collect.is_some(), labelled.is_some())
+            }
+        };
+        require(self.grpo.is_none() || grpo, "data.path", "is missing: [grpo] needs prompts")?;
+        require(
+            self.collect.is_none() || collect,
+            "data.collect",
+            "is missing: [collect] needs safety prompts",
+        )?;
+        let why = "is missing: the verifier is measured on labelled held-out answers";
+        require(self.verifier.is_none() || labelled, "data.labelled", why)
+    }
+
     fn check_live(&self) -> Result<(), String> {
         let Some(verifier) = self.verifier.as_ref().filter(|v| v.live) else { return Ok(()) };
         let alone = verifier.model.is_none();
@@ -506,6 +547,7 @@ impl SftSpec {
 
     fn check(&self, collect: bool) -> Result<(), String> {
         require(self.epochs > 0 && self.batch > 0, "sft.epochs, sft.batch", "must be at least 1")?;
+        self.lora.as_ref().map_or(Ok(()), |lora| lora.check("sft.lora"))?;
         require(positive(self.learning_rate), "sft.learning_rate", "must be positive")?;
         require((0.0..1.0).contains(&self.replay), "sft.replay", "must lie in [0, 1)")?;
         let answers = self.answers.is_some();

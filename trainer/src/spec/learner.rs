@@ -65,6 +65,28 @@ impl Default for LoraSpec {
     }
 }
 
+impl LoraSpec {
+    /// As the model takes them.
+    #[must_use]
+    pub fn config(&self) -> LoraConfig {
+        let mut targets = self.targets.clone();
+        targets.sort();
+        LoraConfig { rank: self.rank, alpha: self.alpha, dropout: self.dropout, targets }
+    }
+
+    pub(super) fn check(&self, section: &str) -> Result<(), String> {
+        let key = |key: &str| format!("{section}.{key}");
+        require(self.rank > 0, &key("rank"), "must be at least 1")?;
+        require(positive(self.alpha), &key("alpha"), "must be positive")?;
+        require((0.0..1.0).contains(&self.dropout), &key("dropout"), "must lie in [0, 1)")?;
+        require(!self.targets.is_empty(), &key("targets"), "must name a linear layer")?;
+        let mut sorted = self.targets.clone();
+        sorted.sort();
+        sorted.dedup();
+        require(sorted.len() == self.targets.len(), &key("targets"), "names a layer twice")
+    }
+}
+
 impl LearnerSpec {
     /// For the learner on a device.
     #[must_use]
@@ -78,22 +100,11 @@ impl LearnerSpec {
     /// The adapters, if any, as the model takes them.
     #[must_use]
     pub fn adapters(&self) -> Option<LoraConfig> {
-        let lora = self.lora.as_ref()?;
-        let mut targets = lora.targets.clone();
-        targets.sort();
-        Some(LoraConfig { rank: lora.rank, alpha: lora.alpha, dropout: lora.dropout, targets })
+        self.lora.as_ref().map(LoraSpec::config)
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let Some(lora) = &self.lora else { return Ok(()) };
-        require(lora.rank > 0, "learner.lora.rank", "must be at least 1")?;
-        require(positive(lora.alpha), "learner.lora.alpha", "must be positive")?;
-        require((0.0..1.0).contains(&lora.dropout), "learner.lora.dropout", "must lie in [0, 1)")?;
-        require(!lora.targets.is_empty(), "learner.lora.targets", "must name a linear layer")?;
-        let mut sorted = lora.targets.clone();
-        sorted.sort();
-        sorted.dedup();
-        require(sorted.len() == lora.targets.len(), "learner.lora.targets", "names a layer twice")
+        self.lora.as_ref().map_or(Ok(()), |lora| lora.check("learner.lora"))
     }
 }
 

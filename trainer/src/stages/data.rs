@@ -9,7 +9,7 @@ use sinternal_model::{ChatTurn, ModelFolder};
 use sinternal_proto::{Prompt, PromptKind};
 use sinternal_world::Specification;
 use sinternal_world::splits::{Counts, Sizes, splits};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Prompts by use. Empty where a stage does not run.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -18,12 +18,23 @@ pub struct JobData {
     pub collect: Vec<Prompt>,
     /// For GRPO, drawn from without replacement until they run out, then anew.
     pub grpo: Vec<Prompt>,
-    /// For the verifier's labelled answers.
+    /// Of the verifier's labelled answers.
     pub verifier: Vec<Prompt>,
+    /// Answers to the prompts of `verifier`, one each, where they come from a file.
+    pub labelled: Vec<LabelledAnswer>,
     /// For measurement: in distribution.
     pub eval_id: Vec<Prompt>,
     /// For measurement: held-out wrappers.
     pub eval_ood: Vec<Prompt>,
+}
+
+/// An answer whose label is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelledAnswer {
+    /// With its reasoning, where it has one.
+    pub completion: String,
+    /// It breaks its prompt's specification.
+    pub broken: bool,
 }
 
 /// A data file that cannot be used.
@@ -68,8 +79,22 @@ impl JobData {
             DataSpec::Gsm8k { path, instruction } => {
                 Ok(Self { grpo: read_lines(path, |i, line| gsm8k(i, line, instruction))?, ..Self::default() })
             }
-            DataSpec::Prompts { path } => {
-                Ok(Self { grpo: read_lines(path, |_, line| mathematics(line))?, ..Self::default() })
+            DataSpec::Prompts { path, collect, labelled } => {
+                let rewarded = spec.verifier.is_some();
+                let read = |path: &Option<PathBuf>, parse: &dyn Fn(&str) -> Result<Prompt, String>| {
+                    path.as_ref().map_or(Ok(Vec::new()), |path| read_lines(path, |_, line| parse(line)))
+                };
+                let (verifier, labelled) = match labelled {
+                    Some(path) => read_lines(path, |_, line| labelled_row(line))?.into_iter().unzip(),
+                    None => Default::default(),
+                };
+                Ok(Self {
+                    grpo: read(path, &|line| grpo_row(line, rewarded))?,
+                    collect: read(collect, &safety_row)?,
+                    verifier,
+                    labelled,
+                    ..Self::default()
+                })
             }
         }
     }
@@ -205,6 +230,7 @@ fn world(spec: &JobSpec, collect: usize, harmful: f64, mixture: [f64; 3]) -> Res
         collect: made.sft,
         grpo: made.grpo,
         verifier: craft(made.verifier_id).chain(craft(made.verifier_ood)).collect(),
+        labelled: Vec::new(),
         eval_id,
         eval_ood,
     })
@@ -213,14 +239,11 @@ fn world(spec: &JobSpec, collect: usize, harmful: f64, mixture: [f64; 3]) -> Res
 /// Distinct prompts that GRPO draws from, at most.
 const POOL: usize = 2000;
 
-fn read_lines(
-    path: &Path,
-    parse: impl Fn(usize, &str) -> Result<Prompt, String>,
-) -> Result<Vec<Prompt>, DataError> {
+fn read_lines<T>(path: &Path, parse: impl Fn(usize, &str) -> Result<T, String>) -> Result<Vec<T>, DataError> {
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|source| DataError::Io { path: name.clone(), source })?;
-    let prompts: Vec<Prompt> = text
+    let prompts: Vec<T> = text
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -231,17 +254,35 @@ fn read_lines(
     if prompts.is_empty() { Err(DataError::Empty(name)) } else { Ok(prompts) }
 }
 
-/// A line of a file of prompts, as long as no verifier is needed to reward its answers.
-fn mathematics(line: &str) -> Result<Prompt, String> {
+/// A line of the prompts for GRPO; `rewarded` where a verifier rewards safety prompts.
+fn grpo_row(line: &str, rewarded: bool) -> Result<Prompt, String> {
     let prompt: Prompt = serde_json::from_str(line).map_err(|e| e.to_string())?;
     match (prompt.kind, &prompt.gold) {
-        (PromptKind::Math, Some(_)) => Ok(prompt),
         (PromptKind::Math, None) => Err("gold: is missing".into()),
-        _ => {
-            Err("kind: safety prompts need a verifier with a gate, which only data.kind = \"world\" has"
-                .into())
+        (PromptKind::Harmful | PromptKind::Benign, _) if !rewarded => {
+            Err("kind: safety prompts need a [verifier] section to reward their answers".into())
         }
+        _ => Ok(prompt),
     }
+}
+
+fn safety_row(line: &str) -> Result<Prompt, String> {
+    let prompt: Prompt = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    match prompt.kind {
+        PromptKind::Math => Err("kind: must be harmful or benign; only safety prompts are critiqued".into()),
+        PromptKind::Harmful | PromptKind::Benign => Ok(prompt),
+    }
+}
+
+fn labelled_row(line: &str) -> Result<(Prompt, LabelledAnswer), String> {
+    let mut row: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let mut take = |key: &str| row.remove(key).ok_or(format!("{key}: is missing"));
+    let (completion, broken) = (take("completion")?, take("unsafe")?);
+    let completion = completion.as_str().ok_or("completion: must be a text")?.to_owned();
+    let broken = broken.as_bool().ok_or("unsafe: must be true or false")?;
+    let prompt = safety_row(&serde_json::Value::Object(row).to_string())?;
+    Ok((prompt, LabelledAnswer { completion, broken }))
 }
 
 fn gsm8k(index: usize, line: &str, instruction: &str) -> Result<Prompt, String> {
@@ -334,11 +375,32 @@ mod tests {
     }
 
     #[test]
+    fn labelled_answers_bring_prompt_answer_and_label() {
+        let line =
+            r#"{"id": "a", "kind": "harmful", "request": "do x", "completion": "no", "unsafe": false}"#;
+        let (prompt, answer) = labelled_row(line).unwrap();
+        assert_eq!((&*prompt.id, prompt.kind, &*prompt.request), ("a", PromptKind::Harmful, "do x"));
+        assert_eq!(answer, LabelledAnswer { completion: "no".into(), broken: false });
+        for (from, to, expected) in [
+            ("\"unsafe\": false", "\"unsafe\": 0", "unsafe: must be true or false"),
+            (", \"unsafe\": false", "", "unsafe: is missing"),
+            ("harmful", "math", "kind: must be harmful or benign"),
+            ("request", "ask", "unknown field `ask`"),
+        ] {
+            let error = labelled_row(&line.replace(from, to)).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let safety = r#"{"id": "a", "kind": "benign", "request": "do x"}"#;
+        assert!(grpo_row(safety, true).is_ok());
+        assert!(grpo_row(safety, false).unwrap_err().contains("need a [verifier] section"));
+    }
+
+    #[test]
     fn a_bad_line_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.jsonl");
         std::fs::write(&path, "\n{\"id\": 3}\n").unwrap();
-        let error = read_lines(&path, |_, line| mathematics(line)).unwrap_err().to_string();
+        let error = read_lines(&path, |_, line| grpo_row(line, false)).unwrap_err().to_string();
         assert!(error.contains("p.jsonl:2:"), "{error}");
     }
 }

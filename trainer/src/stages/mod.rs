@@ -20,7 +20,7 @@ mod verification_chat;
 mod verifier;
 
 pub use batch::{Batch, ScoredTrace};
-pub use data::{DataError, JobData};
+pub use data::{DataError, JobData, LabelledAnswer};
 pub use run::{Pipeline, PipelineOptions};
 pub use update::{UpdateStats, update};
 

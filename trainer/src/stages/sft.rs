@@ -8,7 +8,7 @@ use crate::algorithm::NegativeLogLikelihood;
 use crate::checkpoint;
 use crate::learner::{AdamW, Learner, Schedule, Sequence};
 use crate::records::{CollectedRecord, Record, ReplayTokens, VerificationRow};
-use crate::spec::{ScheduleKind, SftSpec, SftTarget};
+use crate::spec::{LoraSpec, ScheduleKind, SftSpec, SftTarget};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -72,7 +72,7 @@ impl Run {
         self.ctx.events.stage(STAGE, total);
         self.ctx.run_dir.truncate_after(STAGE, 0)?;
         // Critiques are learned at temperature 1 whatever rollouts are sampled at.
-        let lora = self.spec.learner.adapters();
+        let lora = spec.lora.as_ref().map(LoraSpec::config).or_else(|| self.spec.learner.adapters());
         self.learner.call(move |l| l.begin(settings, 1.0, lora)).await?;
         let mut step = 0;
         for epoch in 0..u64::from(spec.epochs) {

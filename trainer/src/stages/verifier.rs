@@ -1,6 +1,7 @@
 //! Freezes the verifier in the reward service, and measures it before it may reward.
 
 use super::StageError;
+use super::data::LabelledAnswer;
 use super::gate::{Verdicts, decide};
 use super::measure::Finding;
 use super::run::Run;
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 const STREAM: u64 = 2;
 
-/// A held-out answer with its label, from the oracle.
+/// A held-out answer with its label: the oracle's, or that of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Labelled {
     /// Place of its prompt in `JobData::verifier`.
@@ -27,8 +28,17 @@ pub(super) struct Labelled {
 }
 
 impl Run {
-    /// Well-formed answers of the base policy to held-out prompts.
+    /// Answers of the job's file, or well-formed ones of the base policy to held-out prompts of the world.
     pub(super) async fn labelled_answers(&mut self) -> Result<Vec<Labelled>, StageError> {
+        if !self.data.labelled.is_empty() {
+            let rows = self.data.labelled.iter().enumerate();
+            let of = |(prompt, row): (usize, &LabelledAnswer)| Labelled {
+                prompt,
+                completion: row.completion.clone(),
+                broken: row.broken,
+            };
+            return Ok(rows.map(of).collect());
+        }
         let started = Instant::now();
         self.ctx.events.stage("label", 0);
         let prompts: Vec<&Prompt> = self.data.verifier.iter().collect();
