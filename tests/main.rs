@@ -11,4 +11,5 @@ mod gate;
 mod gpu_check;
 mod inputs;
 mod interrupt;
+mod pipeline;
 mod support;
