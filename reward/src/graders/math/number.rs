@@ -1,154 +1,119 @@
-//! Exact rationals, and reading them from text.
+//! Reads a number, with its thousands separators, decimal point or comma, repeating digits and power of ten.
 
-/// A reduced fraction; the denominator is positive.
+use super::rational::{self, from_digits, integer};
+use super::token::Numeral;
+use num_bigint::BigInt;
+use num_rational::BigRational;
+
+/// What a comma between digits means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ratio {
-    numerator: i128,
-    denominator: i128,
+pub(super) enum Commas {
+    /// Thousands, where the digits come in threes, and else separation.
+    Thousands,
+    Separators,
+    /// A decimal point.
+    Decimal,
 }
 
-/// Digits that fit an `i128` with room for the product of two.
-const MOST_DIGITS: usize = 18;
-
-impl Ratio {
-    /// `None` where the denominator is 0.
-    pub(super) fn new(numerator: i128, denominator: i128) -> Option<Self> {
-        let divisor = gcd(numerator.unsigned_abs(), denominator.unsigned_abs());
-        let divisor = i128::try_from(divisor).ok().filter(|_| denominator != 0)? * denominator.signum();
-        Some(Self { numerator: numerator / divisor, denominator: denominator / divisor })
+/// Reads the number at the start, and gives what follows.
+pub(super) fn read(text: &str, commas: Commas) -> Option<(Numeral, &str)> {
+    let (mut digits, mut rest) = whole(text, commas);
+    if let Some(after) = part(rest, commas) {
+        let count = after.bytes().take_while(u8::is_ascii_digit).count();
+        digits.push('.');
+        digits.push_str(&after[..count]);
+        rest = &after[count..];
     }
-
-    fn over(self, other: Self) -> Option<Self> {
-        let numerator = self.numerator.checked_mul(other.denominator)?;
-        Self::new(numerator, self.denominator.checked_mul(other.numerator)?)
+    if let Some((value, rest)) = repeating(&digits, rest) {
+        return Some((Numeral { value, decimal: false, digits }, rest));
     }
-
-    fn signed(self, negative: bool) -> Self {
-        Self { numerator: if negative { -self.numerator } else { self.numerator }, ..self }
+    let mut value = from_digits(&digits)?;
+    if let Some((exponent, after)) = power_of_ten(rest) {
+        value *= rational::power(&integer(10), &BigInt::from(exponent))?;
+        rest = after;
     }
+    Some((Numeral { value, decimal: digits.contains('.'), digits }, rest))
 }
 
-fn gcd(a: u128, b: u128) -> u128 {
-    if b == 0 { a } else { gcd(b, a % b) }
+/// The digits before the point.
+fn whole(text: &str, commas: Commas) -> (String, &str) {
+    let first = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (mut digits, mut rest) = (text[..first].to_owned(), &text[first..]);
+    if !(1..=3).contains(&first) || digits.starts_with('0') {
+        return (digits, rest);
+    }
+    let separator = rest.chars().next().filter(|c| *c == ' ' || *c == ',' && commas == Commas::Thousands);
+    while let Some(group) = separator.and_then(|separator| rest.strip_prefix(separator)).and_then(group) {
+        digits.push_str(group);
+        rest = &rest[4..];
+    }
+    (digits, rest)
 }
 
-/// Reads a number at the start of normalised text, and gives what follows: `-1,200.50`, `3/4`, `\frac{3}{4}`, with
-/// `$` before or after the sign.
-pub(super) fn leading(text: &str) -> Option<(Ratio, &str)> {
-    let (negative, text) = sign(text);
-    let (number, rest) = fraction(text).or_else(|| decimal(text))?;
-    let Some(below) = rest.strip_prefix('/').filter(|r| r.starts_with(|c: char| c.is_ascii_digit())) else {
-        return Some((number.signed(negative), rest));
+/// Three digits that no digit follows, and no fraction, as in `1 125/1000`.
+fn group(text: &str) -> Option<&str> {
+    let count = text.bytes().take_while(u8::is_ascii_digit).count();
+    (count == 3 && !text[3..].trim_start().starts_with('/')).then(|| &text[..3])
+}
+
+/// What follows the point.
+fn part(rest: &str, commas: Commas) -> Option<&str> {
+    let comma = || rest.strip_prefix(',').filter(|_| commas == Commas::Decimal);
+    let after = rest.strip_prefix('.').or_else(comma)?;
+    let starts = after.starts_with(|c: char| c.is_ascii_digit()) || after.starts_with("\\overline");
+    starts.then_some(after)
+}
+
+/// The value of `0.1\overline{6}`, of which the digits are `0.1`.
+fn repeating<'a>(digits: &str, rest: &'a str) -> Option<(BigRational, &'a str)> {
+    let (_, part) = digits.split_once('.')?;
+    let group = rest.strip_prefix("\\overline")?.trim_start();
+    let (again, rest) = match group.strip_prefix('{') {
+        Some(group) => group.split_once('}')?,
+        None => group.split_at_checked(1)?,
     };
-    let (divisor, rest) = decimal(below)?;
-    Some((number.over(divisor)?.signed(negative), rest))
-}
-
-fn sign(text: &str) -> (bool, &str) {
-    let rest = text.trim_start_matches(['$', ' ']);
-    let (negative, rest) = match rest.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, rest.strip_prefix('+').unwrap_or(rest)),
-    };
-    (negative, rest.trim_start_matches(['$', ' ']))
-}
-
-/// `\frac{3}{4}` or `\frac34`.
-fn fraction(text: &str) -> Option<(Ratio, &str)> {
-    let (above, rest) = argument(text.strip_prefix("\\frac")?.trim_start())?;
-    let (below, rest) = argument(rest.trim_start())?;
-    Some((above.over(below)?, rest))
-}
-
-fn argument(text: &str) -> Option<(Ratio, &str)> {
-    if let Some(inner) = text.strip_prefix('{') {
-        let (inner, rest) = inner.split_once('}')?;
-        let (negative, digits) = sign(inner.trim());
-        return match decimal(digits)? {
-            (number, "") => Some((number.signed(negative), rest)),
-            _ => None,
-        };
-    }
-    let digit = text.chars().next()?.to_digit(10)?;
-    Some((Ratio::new(i128::from(digit), 1)?, &text[1..]))
-}
-
-/// Digits, in groups of three where there are commas, and a decimal part.
-fn decimal(text: &str) -> Option<(Ratio, &str)> {
-    let (whole, rest) = grouped(text)?;
-    let part = rest.strip_prefix('.').map_or("", digits);
-    let rest = if part.is_empty() { rest } else { &rest[1 + part.len()..] };
-    if whole.is_empty() && part.is_empty() {
+    let again = again.trim();
+    if again.is_empty() || !again.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let part = part.trim_end_matches('0');
-    let all = format!("{whole}{part}");
-    let significant = all.trim_start_matches('0');
-    if significant.len() > MOST_DIGITS || part.len() > MOST_DIGITS {
-        return None;
-    }
-    let value = if significant.is_empty() { 0 } else { significant.parse().ok()? };
-    Some((Ratio::new(value, 10i128.pow(u32::try_from(part.len()).ok()?))?, rest))
+    let nines = from_digits(&"9".repeat(again.len()))?;
+    let below = from_digits(&format!("1{}", "0".repeat(part.len())))?;
+    Some((from_digits(digits)? + from_digits(again)? / (nines * below), rest))
 }
 
-fn digits(text: &str) -> &str {
-    &text[..text.bytes().take_while(u8::is_ascii_digit).count()]
-}
-
-/// The whole part without its commas; `None` where commas stand between digits and make no thousands.
-fn grouped(text: &str) -> Option<(String, &str)> {
-    let first = digits(text);
-    let (mut whole, mut rest) = (first.to_owned(), &text[first.len()..]);
-    while let Some(after) = rest.strip_prefix(',') {
-        let group = digits(after);
-        if group.is_empty() {
-            break;
-        }
-        if group.len() != 3 || !(1..=3).contains(&first.len()) || whole.len() > 2 * MOST_DIGITS {
-            return None;
-        }
-        whole.push_str(group);
-        rest = &after[3..];
-    }
-    Some((whole, rest))
+/// The exponent of `e-3`.
+fn power_of_ten(rest: &str) -> Option<(i32, &str)> {
+    let after = rest.strip_prefix(['e', 'E'])?;
+    let sign = usize::from(after.starts_with(['-', '+']));
+    let count = after[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    let exponent = after[..sign + count].parse().ok().filter(|_| (1..=3).contains(&count))?;
+    Some((exponent, &after[sign + count..]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ratio(numerator: i128, denominator: i128) -> Ratio {
-        Ratio::new(numerator, denominator).unwrap()
-    }
+    use Commas::{Decimal, Separators, Thousands};
 
     #[test]
-    fn fractions_are_reduced_and_signed_above() {
-        assert_eq!(ratio(6, -8), Ratio { numerator: -3, denominator: 4 });
-        assert_eq!(ratio(0, -5), Ratio { numerator: 0, denominator: 1 });
-        assert_eq!((Ratio::new(1, 0), Ratio::new(0, 0)), (None, None));
-    }
-
-    #[test]
-    fn leading_numbers() {
-        for (text, expected) in [
-            ("12 rows", Some((ratio(12, 1), " rows"))),
-            ("1,234,567.5", Some((ratio(2_469_135, 2), ""))),
-            ("-$3.20.", Some((ratio(-16, 5), "."))),
-            ("$-3", Some((ratio(-3, 1), ""))),
-            (".5", Some((ratio(1, 2), ""))),
-            ("3/4", Some((ratio(3, 4), ""))),
-            ("-\\frac{3}{-4}x", Some((ratio(3, 4), "x"))),
-            ("\\frac35", Some((ratio(3, 5), ""))),
-            ("1, 2", Some((ratio(1, 1), ", 2"))),
-            ("1,2", None),
-            ("1234,567", None),
-            ("3/0", None),
-            (".", None),
-            ("x", None),
-            ("1234567890123456789", None), // 19 digits
-            ("000000000000000000000001", Some((ratio(1, 1), ""))),
+    fn numbers() {
+        let ratio = |a: i64, b: i64| BigRational::new(a.into(), b.into());
+        for (text, commas, value, rest) in [
+            ("1,234,567.5x", Thousands, ratio(2_469_135, 2), "x"),
+            ("1,234", Separators, ratio(1, 1), ",234"),
+            ("1,5", Decimal, ratio(3, 2), ""),
+            ("1,5", Thousands, ratio(1, 1), ",5"),
+            ("0,125", Thousands, ratio(0, 1), ",125"),
+            ("12 345 678", Thousands, ratio(12_345_678, 1), ""),
+            ("1 125/1000", Thousands, ratio(1, 1), " 125/1000"),
+            ("5. Then", Thousands, ratio(5, 1), ". Then"),
+            ("0.1\\overline {6}", Thousands, ratio(1, 6), ""),
+            ("0.\\overline 3", Thousands, ratio(1, 3), ""),
+            ("2.5e-3", Thousands, ratio(1, 400), ""),
+            ("2e", Thousands, ratio(2, 1), "e"),
         ] {
-            assert_eq!(leading(text), expected, "{text}");
+            let (numeral, left) = read(text, commas).unwrap();
+            assert_eq!((numeral.value, left), (value, rest), "{text}");
         }
     }
 }

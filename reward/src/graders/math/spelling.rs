@@ -1,0 +1,122 @@
+//! The one spelling for each sign and command that LaTeX and Unicode write in many ways.
+
+/// What a command becomes; `None` where it stays.
+pub(super) fn command(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "left" | "right" | "middle" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr"
+        | "biggl" | "biggr" | "Biggl" | "Biggr" | "displaystyle" | "textstyle" | "scriptstyle" | "limits"
+        | "nolimits" | "boxed" | "fbox" | "rm" | "bf" | "it" | "notag" | "nonumber" | "hline" => "",
+        "quad" | "qquad" | "enspace" | "thinspace" | "space" | "newline" | "par" | "hfill" => " ",
+        "dfrac" | "tfrac" | "cfrac" => "\\frac",
+        "dbinom" | "tbinom" => "\\binom",
+        "cdot" | "times" | "ast" | "star" => "*",
+        "div" => "/",
+        "le" | "leq" | "leqslant" | "leqq" => "≤",
+        "ge" | "geq" | "geqslant" | "geqq" => "≥",
+        "ne" | "neq" => "≠",
+        "lt" => "<",
+        "gt" => ">",
+        "approx" => "≈",
+        "eq" => "=",
+        "equiv" | "cong" | "sim" | "simeq" => "≡",
+        "in" => "∈",
+        "cup" => "∪",
+        "cap" => "∩",
+        "setminus" | "smallsetminus" | "backslash" => "∖",
+        "pm" => "±",
+        "mp" => "∓",
+        "infty" => "∞",
+        "pi" => "π",
+        "degree" | "circ" | "textdegree" => "°",
+        "ldots" | "dots" | "cdots" | "dotsc" => "…",
+        "colon" => ":",
+        "mid" | "vert" | "lvert" | "rvert" | "Vert" | "lVert" | "rVert" => "|",
+        "lbrace" => "\\{",
+        "rbrace" => "\\}",
+        "lbrack" => "[",
+        "rbrack" => "]",
+        "langle" => "⟨",
+        "rangle" => "⟩",
+        "lfloor" => "⌊",
+        "rfloor" => "⌋",
+        "lceil" => "⌈",
+        "rceil" => "⌉",
+        "lor" | "vee" => " or ",
+        "land" | "wedge" => " and ",
+        "emptyset" | "varnothing" => "∅",
+        "prime" => "'",
+        "pounds" | "euro" | "yen" | "textdollar" => "$",
+        "bar" | "dot" => "\\overline",
+        "pmod" | "bmod" => " mod ",
+        "text" | "textbf" | "textrm" | "textit" | "textsf" | "texttt" | "textnormal" | "mbox" | "hbox" => {
+            "\\text"
+        }
+        "mathrm" | "operatorname" | "mathit" | "mathsf" | "rmfamily" => "\\font",
+        "mathbf" | "boldsymbol" | "bm" | "hat" => "\\mark",
+        "overrightarrow" => "\\vec",
+        "varphi" => "\\phi",
+        "varepsilon" => "\\epsilon",
+        "vartheta" => "\\theta",
+        _ => return None,
+    })
+}
+
+/// Commands that go with the group that follows them.
+pub(super) fn is_dropped_with_group(name: &str) -> bool {
+    ["hspace", "vspace", "phantom", "label", "tag", "color", "kern"].contains(&name)
+}
+
+/// What a character becomes; `None` where it stays.
+pub(super) fn character(c: char) -> Option<&'static str> {
+    Some(match c {
+        '−' | '–' | '—' | '‐' | '‑' | '－' => "-",
+        '×' | '·' | '⋅' | '∙' | '∗' | '•' => "*",
+        '÷' | '⁄' | '∕' | '／' => "/",
+        '＋' => "+",
+        '＝' => "=",
+        '≦' | '⩽' => "≤",
+        '≧' | '⩾' => "≥",
+        '＜' => "<",
+        '＞' => ">",
+        '，' | '、' => ",",
+        '；' => ";",
+        '：' => ":",
+        '．' | '。' => ".",
+        '（' => "(",
+        '）' => ")",
+        '［' => "[",
+        '］' => "]",
+        '∣' | '｜' => "|",
+        '％' => "%",
+        'º' | '˚' => "°",
+        '′' | '’' | '‘' => "'",
+        '″' | '"' | '“' | '”' | '`' | '\u{200b}' | '\u{200c}' | '\u{2061}' | '\u{feff}' => "",
+        '√' => "\\sqrt ",
+        '€' | '£' | '¥' | '₹' | '₽' | '₩' | '₪' | '₫' | '฿' | '¢' | '＄' => "$",
+        '²' => "^{2}",
+        '³' => "^{3}",
+        '⁴' => "^{4}",
+        '⁵' => "^{5}",
+        '⁶' => "^{6}",
+        'ⁿ' => "^{n}",
+        '₁' => "_{1}",
+        '₂' => "_{2}",
+        '½' => "\\frac{1}{2}",
+        '⅓' => "\\frac{1}{3}",
+        '⅔' => "\\frac{2}{3}",
+        '¼' => "\\frac{1}{4}",
+        '¾' => "\\frac{3}{4}",
+        '⅕' => "\\frac{1}{5}",
+        '⅙' => "\\frac{1}{6}",
+        '⅛' => "\\frac{1}{8}",
+        'α' => "\\alpha ",
+        'β' => "\\beta ",
+        'γ' => "\\gamma ",
+        'θ' => "\\theta ",
+        'λ' => "\\lambda ",
+        'μ' => "\\mu ",
+        'φ' | 'ϕ' => "\\phi ",
+        'ω' => "\\omega ",
+        _ => return None,
+    })
+}
