@@ -14,6 +14,8 @@ const POINTS: u64 = 8;
 const FEWEST_POINTS: u64 = 4;
 /// The error of a sum, as a share of its terms, that is put down to rounding.
 const TOLERANCE: f64 = 1e-11;
+/// Constants of which the rounding error may be larger than this are not compared.
+const LARGEST_ERROR: f64 = 1e-3;
 const SEED: u64 = 0x5eed_0fa9_ade5;
 
 /// Whether the polynomial is 0 wherever it has a value; `None` where it has too few values to tell.
@@ -29,6 +31,10 @@ pub(super) fn is_zero(polynomial: &Polynomial, atoms: &[Atom]) -> Option<bool> {
         }
         if value.norm() > TOLERANCE * scale {
             return Some(false);
+        }
+        let unit = polynomial.leading().to_f64().map_or(f64::NAN, f64::abs);
+        if !symbols && TOLERANCE * scale > LARGEST_ERROR * unit {
+            return None;
         }
         valued += 1;
     }

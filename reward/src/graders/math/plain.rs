@@ -133,7 +133,19 @@ fn stands_alone(before: &str) -> bool {
     let attached = before.ends_with(|c: char| c.is_alphabetic() || c == '\\' || c == '.');
     let argument =
         trimmed.strip_suffix(['(', '[']).is_some_and(|t| t.ends_with(|c: char| c.is_alphanumeric()));
-    !operator && !attached && !argument && !is_equation(before)
+    let denied =
+        trimmed.split_whitespace().next_back().is_some_and(|word| word == "not" || word.ends_with("n't"));
+    !operator && !attached && !argument && !denied && !ends_list(trimmed) && !is_equation(before)
+}
+
+/// Whether two numbers with commas come before, as in `40, 41, 42`, where the last one is not the answer.
+fn ends_list(before: &str) -> bool {
+    let item = |text: &str| {
+        let text = text.trim_end().strip_suffix(',')?.trim_end();
+        let rest = text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        (rest.len() < text.len()).then_some(rest.len())
+    };
+    item(before).is_some_and(|end| item(&before[..end]).is_some())
 }
 
 /// Whether text that ends in `… =` is an equation with a coefficient, such as `2x + y =`, whose right side is no value.

@@ -9,6 +9,7 @@ use super::rational::same_to_six_digits;
 use super::tree::Tree;
 use num_rational::BigRational;
 use num_traits::{FromPrimitive, Signed, Zero};
+use std::collections::{HashMap, HashSet};
 
 /// `None` where that cannot be told.
 pub(super) fn same(a: &Tree, b: &Tree, fuel: &mut Fuel) -> Option<bool> {
@@ -51,22 +52,19 @@ fn vanishes(polynomial: &Polynomial, algebra: &Algebra) -> Option<bool> {
 }
 
 /// Whether the atoms fulfil no equation, so that only the polynomial without terms is 0. That is so for symbols, i,
-/// square roots of different primes and one of π and e.
+/// one of π and e, and roots of different primes (Besicovitch 1940).
 fn is_independent(polynomial: &Polynomial, atoms: &[Atom]) -> bool {
-    let (mut pi, mut e) = (false, false);
-    let all = polynomial.atoms().all(|id| match usize::try_from(id).ok().and_then(|id| atoms.get(id)) {
-        Some(Atom::Symbol(_) | Atom::I | Atom::Infinity | Atom::Root { index: 2, .. }) => true,
-        Some(Atom::Pi) => {
-            pi = true;
-            true
+    let (mut transcendental, mut roots) = (HashSet::new(), HashMap::new());
+    let mut ids = polynomial.atoms();
+    ids.all(|id| match usize::try_from(id).ok().and_then(|id| atoms.get(id)) {
+        Some(Atom::Symbol(_) | Atom::I | Atom::Infinity) => true,
+        Some(atom @ (Atom::Pi | Atom::E)) => {
+            transcendental.insert(atom);
+            transcendental.len() == 1
         }
-        Some(Atom::E) => {
-            e = true;
-            true
-        }
+        Some(Atom::Root { radicand, index }) => *roots.entry(radicand).or_insert(index) == index,
         _ => false,
-    });
-    all && !(pi && e)
+    })
 }
 
 /// How one equation stands to another.

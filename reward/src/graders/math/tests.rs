@@ -126,6 +126,9 @@ fn formulas() {
         (r"e^{i\pi}", r"\boxed{-1}", Correct),
         (r"\sqrt[3]{-8}", r"\boxed{-2}", Correct),
         (r"\log_2 8", r"\boxed{3}", Correct),
+        (r"2^{1/3} \cdot 10^{15}", r"\boxed{1259921049894873}", Wrong), // the same to 16 digits
+        (r"e^{\pi\sqrt{163}}", r"\boxed{262537412640768744}", Unparsed), // and to 30 digits
+        (r"\sqrt[3]{2} \cdot \sqrt[3]{4}", r"\boxed{2}", Correct),
         (r"\binom{5}{2}", r"\boxed{10}", Correct),
         ("5!", r"\boxed{120}", Correct),
         (r"|{-3}|", r"\boxed{3}", Correct),
@@ -241,6 +244,9 @@ fn plain_text_answers() {
         ("(3,4)", "The answer is (3, 4).", Correct),
         ("1000.99", "the area is 1,000.99m²", Correct),
         ("2.5", "Total: 2,5", Correct),
+        ("42", "The answer is not 42.", Unparsed),
+        ("42", "The answer could be 40, 41, 42.", Unparsed),
+        ("42", "The answer is either 41 or 42.", Wrong),
         ("42", "I do not know.", Unparsed),
         ("42", "", Unparsed),
     ]);
