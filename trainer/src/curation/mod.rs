@@ -23,7 +23,7 @@ mod report;
 mod settings;
 mod words;
 
-pub use ablation::{mix_policies, shuffle_verdicts, without_critique, without_judgment};
+pub use ablation::{shuffle_verdicts, without_critique, without_judgment};
 pub use curate::{Curated, curate};
 pub use near_duplicates::{NearDuplicates, near_duplicates};
 pub use ngram::{NgramIndex, NgramSettings};
@@ -41,18 +41,6 @@ pub enum CurationError {
     /// Rows of one prompt that contradict each other.
     #[error("prompt {0}: its rows differ in kind, S or request; give different prompts different ids")]
     Prompt(String),
-    /// Another policy has too few rows to take the place of one's own.
-    #[error("the other policy has {available} more {kind} prompts; a share of {share} needs {needed}")]
-    OtherPolicy {
-        /// Kind of the prompts.
-        kind: &'static str,
-        /// That can be taken.
-        available: usize,
-        /// That the share asks for.
-        needed: usize,
-        /// What was asked for.
-        share: String,
-    },
 }
 
 /// Order of what is chosen for a purpose: the lowest rank first. As good as random, and a function of its arguments.

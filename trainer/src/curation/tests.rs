@@ -90,7 +90,7 @@ fn a_row_holds_what_is_learned_and_where_it_is_from() {
     assert_eq!((&*kept.source, kept.refused), (&*format!("b7#4@{}", &own.policy.hash.0[..12]), true));
     assert_eq!((&kept.spec, &kept.request, &kept.answer), (&own.spec, &own.request, &own.answer));
     assert_eq!((kept.critique.as_deref(), kept.judgment, kept.verdict), (Some("on b7#4"), Some(Safe), Safe));
-    assert_eq!(kept.completion("judgment:"), "on b7#4 judgment: safe");
+    assert_eq!(kept.completion("\n", "judgment:"), "on b7#4\njudgment: safe");
     assert_eq!((&kept.policy, kept.kind, &*kept.expert), (&own.policy, own.kind, "expert"));
 }
 

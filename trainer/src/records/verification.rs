@@ -37,11 +37,11 @@ pub struct VerificationRow {
 }
 
 impl VerificationRow {
-    /// The text to learn: the critique, then `marker` and the judgment, whichever of the two are there.
+    /// The text to learn: the critique, then after `separator` the `marker` and the judgment, whichever of the two are there.
     #[must_use]
-    pub fn completion(&self, marker: &str) -> String {
+    pub fn completion(&self, separator: &str, marker: &str) -> String {
         let judgment = self.judgment.map(|judgment| format!("{marker} {}", verdict_word(judgment)));
-        [self.critique.clone(), judgment].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        [self.critique.clone(), judgment].into_iter().flatten().collect::<Vec<_>>().join(separator)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a policy is asked when it verifies, and how it should answer: the reward service asks a verifier the same.
 
-use crate::records::{VerificationRow, verdict_word};
+use crate::records::VerificationRow;
 use sinternal_model::{ChatTurn, ModelError, ModelFolder, Tokenizer, untrusted};
 use sinternal_proto::Message;
 use sinternal_service::verification::{Question, expert_messages};
@@ -30,12 +30,10 @@ impl Chat {
     }
 
     fn completion(self, row: &VerificationRow) -> String {
-        let (line, marker) = match self {
-            Self::World => (" ", JUDGMENT),
-            Self::General => ("\n", "judgment:"),
-        };
-        let judgment = row.judgment.map(|verdict| format!("{marker} {}", verdict_word(verdict)));
-        row.critique.iter().cloned().chain(judgment).collect::<Vec<_>>().join(line)
+        match self {
+            Self::World => row.completion(" ", JUDGMENT),
+            Self::General => row.completion("\n", "judgment:"),
+        }
     }
 }
 
