@@ -88,6 +88,17 @@ fn adapters_are_added_to_the_weights() {
 }
 
 #[test]
+fn every_job_file_that_comes_with_the_source_is_valid() {
+    let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs");
+    let files: Vec<_> = fs::read_dir(jobs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.iter().any(|file| file.ends_with("sinternal-paper.toml")), "{files:?}");
+    for file in files {
+        let checked = sinternal(&["config", "check", &text(&file)]);
+        assert!(checked.status.success() && checked.stdout.ends_with("a valid job\n"), "{}", checked.stderr);
+    }
+}
+
+#[test]
 fn tokens_are_scored_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
     let model = text(&base_model(dir.path()));
