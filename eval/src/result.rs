@@ -41,7 +41,8 @@ impl DataUsed {
 pub struct ModelUsed {
     /// What reports call it.
     pub name: String,
-    /// SHA-256 of its weights, hexadecimal; `None` for one behind an endpoint.
+    /// SHA-256 of its files, hexadecimal; of one behind an endpoint, where there is one, that of the settings with which
+    /// it was asked.
     pub sha256: Option<String>,
 }
 
@@ -69,6 +70,8 @@ pub struct Decoding {
     pub top_p: f64,
     /// Likeliest tokens that are considered; `None` for all.
     pub top_k: Option<u32>,
+    /// Least likelihood of a token that is considered, relative to the likeliest one, 0–1; 0 is none.
+    pub min_p: f64,
     /// The most tokens of reasoning and answer.
     pub max_new_tokens: u32,
     /// The system prompt; `None` where there is none.

@@ -18,7 +18,8 @@ pub enum Finish {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// What came before the answer; `None` for a model that does not reason, or was cut off within it.
+    /// What came before the answer; `None` for a model that does not reason. Reasoning that never closed has no
+    /// answer: `text` is then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
     /// What judges see: all that follows the reasoning.

@@ -113,10 +113,11 @@ pub fn markdown(title: &str, evaluations: &[Evaluation], chart: &str) -> String 
             put(&mut text, &format!("- {}: {}{by}", judge.verdict.replace('_', " "), judge.backend));
         }
         let top_k = decoding.top_k.map_or(String::new(), |k| format!(", top-k {k}"));
+        let min_p = if decoding.min_p > 0.0 { format!(", min-p {}", decoding.min_p) } else { String::new() };
         put(
             &mut text,
             &format!(
-                "- {} samples an item, temperature {}, top-p {}{top_k}, at most {} tokens, seed {}; bootstrap seed {}",
+                "- {} samples an item, temperature {}, top-p {}{top_k}{min_p}, at most {} tokens, seed {}; bootstrap seed {}",
                 decoding.samples,
                 decoding.temperature,
                 decoding.top_p,

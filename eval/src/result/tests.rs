@@ -18,6 +18,7 @@ fn about(suite: Suite, model: &str) -> About {
             temperature: 0.6,
             top_p: 0.95,
             top_k: None,
+            min_p: 0.0,
             max_new_tokens: 64,
             system: None,
             seed: 3,
