@@ -10,7 +10,7 @@ use sinternal_model::engine::{
 use sinternal_model::{ChatTurn, ModelFolder};
 
 /// Bytes of keys and values.
-const KV_BUDGET_BYTES: usize = 4 << 30;
+pub(crate) const KV_BUDGET_BYTES: usize = 4 << 30;
 
 #[derive(Args)]
 pub(crate) struct GenerateArgs {

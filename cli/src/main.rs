@@ -5,6 +5,7 @@
 mod bench;
 mod config;
 mod data;
+mod eval;
 mod generate;
 mod jobs;
 mod launch;
@@ -57,6 +58,9 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Compare answers with gold answers
     Grade(verify::GradeArgs),
+    /// Measure a checkpoint on public suites, and compare results
+    #[command(subcommand)]
+    Eval(eval::EvalCommand),
     /// Make data
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -96,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Score(args) => score::run(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Grade(args) => verify::grade_rows(&args),
+        Command::Eval(command) => eval::run(&command),
         Command::Data(command) => data::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Config(command) => config::run(&command),

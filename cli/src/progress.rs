@@ -91,7 +91,8 @@ impl Progress {
         self.advance(&metrics.stage, metrics.step, self.steps, &note);
     }
 
-    fn advance(&mut self, stage: &str, done: u64, total: u64, note: &str) {
+    /// `done` of `total` of a stage; a new name begins a new stage.
+    pub(crate) fn advance(&mut self, stage: &str, done: u64, total: u64, note: &str) {
         if stage != self.stage {
             self.begin(stage);
         }

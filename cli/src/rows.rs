@@ -28,7 +28,7 @@ pub(crate) struct WeightArgs {
     pub(crate) model: PathBuf,
     /// Adapters in PEFT's layout, added to the weights
     #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    pub(crate) adapter: Option<PathBuf>,
 }
 
 impl WeightArgs {
