@@ -6,6 +6,8 @@
 
 mod commands;
 mod data_path;
+mod eval;
+mod eval_chat;
 mod faults;
 mod gate;
 mod gpu_check;
