@@ -1,6 +1,6 @@
 //! `sinternal eval run` with a judge behind a real HTTP endpoint that misbehaves.
 
-use crate::eval::{counts, eval, model, result, with};
+use crate::eval_inputs::{counts, eval, model, result, with};
 use serde_json::Value;
 use sinternal_eval::judge::Judged;
 use sinternal_eval::{Outcome, Suite};

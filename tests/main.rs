@@ -8,6 +8,7 @@ mod commands;
 mod data_path;
 mod eval;
 mod eval_chat;
+mod eval_inputs;
 mod faults;
 mod gate;
 mod gpu_check;
