@@ -133,3 +133,21 @@ fn oracle_and_live_rewards_train() {
     assert_eq!(steps.len(), 2);
     assert!(steps.iter().all(|s| s["masked"] == 0.0 && s["p_safe"].as_f64().unwrap() > 0.5));
 }
+
+#[test]
+fn what_only_later_stages_read_is_checked_before_answers_are_paid_for() {
+    let cluster = Cluster::start(1);
+    let model = base_model(cluster.path());
+    let chat = "[critique]\nexpert = \"chat\"\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"judge-1\"\n";
+    for (sections, expected) in [
+        (
+            "[decontaminate]\nsets = [{ suite = \"xstest\", path = \"absent.csv\" }]\n".to_owned(),
+            "absent.csv",
+        ),
+        (format!("{chat}api_key_env = \"SINTERNAL_NO_SUCH_KEY\"\n"), "SINTERNAL_NO_SUCH_KEY"),
+        ("[critique]\nexpert = \"world\"\nmodel = \"judge-1\"\n".to_owned(), "critique.model"),
+    ] {
+        let refused = cluster.try_submit(&job(&model, &format!("{sections}{SFT}")), &[]);
+        assert!(!refused.status.success() && refused.stderr.contains(expected), "{}", refused.stderr);
+    }
+}

@@ -56,7 +56,7 @@ pub struct JobSpec {
     /// Evaluation sets whose prompts must not be learned from.
     #[serde(default)]
     pub decontaminate: DecontaminateSpec,
-    /// Fine-tune on the critiques; needs `collect`.
+    /// Fine-tune on the critiques, or on answers; needs `collect` or `sft.answers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sft: Option<SftSpec>,
     /// Freeze a verifier and measure it; needed by safety rewards.
@@ -135,7 +135,7 @@ impl Default for SamplingSpec {
     }
 }
 
-/// Collection of answers, critiqued by the world's expert.
+/// Collection of answers to safety prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectSpec {
@@ -147,17 +147,27 @@ pub struct CollectSpec {
 }
 
 /// The expert that critiques collected answers. It sees S, the request and the answer, never the reasoning.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "expert", rename_all = "kebab-case")]
 pub enum CritiqueSpec {
     /// The fictional world's oracle.
-    #[default]
-    World,
+    World(NoKeys),
     /// An OpenAI-compatible endpoint.
     Chat(Box<ChatSettings>),
     /// A model folder, sampled by the rollout workers.
     Checkpoint(CheckpointExpert),
 }
+
+impl Default for CritiqueSpec {
+    fn default() -> Self {
+        Self::World(NoKeys {})
+    }
+}
+
+/// No key of its own: any other one is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoKeys {}
 
 /// A local model as the expert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,7 +257,7 @@ pub struct VerifierSpec {
     pub live: bool,
     /// Bound on a critique, in tokens.
     pub max_critique_tokens: u32,
-    /// Labelled held-out answers on which it is measured.
+    /// Labelled held-out answers on which it is measured; of a file, the first so many.
     pub gate_answers: usize,
     /// GRPO does not start below this.
     pub gate_balanced_accuracy: f64,
@@ -345,7 +355,7 @@ impl Default for JobSpec {
             sampling: SamplingSpec { max_new_tokens: 48, ..SamplingSpec::default() },
             learner: LearnerSpec::default(),
             collect: Some(CollectSpec { samples: 6, policy: None }),
-            critique: CritiqueSpec::World,
+            critique: CritiqueSpec::default(),
             curate: CurateSettings::default(),
             decontaminate: DecontaminateSpec::default(),
             sft: Some(SftSpec {
@@ -471,7 +481,7 @@ impl JobSpec {
 
     fn check_stages(&self) -> Result<(), String> {
         let world = matches!(self.data, DataSpec::World { .. });
-        let oracle = matches!(self.critique, CritiqueSpec::World);
+        let oracle = matches!(self.critique, CritiqueSpec::World(_));
         require(
             self.collect.is_none() || world || !oracle,
             "critique.expert",
@@ -493,13 +503,10 @@ impl JobSpec {
             "needs a [verifier] section to reward safety prompts",
         )?;
         self.check_live()?;
-        let any =
-            self.collect.is_some() || self.grpo.is_some() || self.eval.is_some() || self.verifier.is_some();
-        require(any, "job", "has no stage: add [collect], [verifier], [grpo] or [eval]")
+        let any = self.sft.is_some() || self.grpo.is_some() || self.eval.is_some() || self.verifier.is_some();
+        require(any, "job", "has no stage: add [collect] with [sft], [verifier], [grpo] or [eval]")
     }
-}
 
-impl JobSpec {
     /// Every stage has what it works on.
     fn check_prompts(&self) -> Result<(), String> {
         let (grpo, collect, labelled) = match &self.data {
@@ -560,6 +567,13 @@ impl SftSpec {
             "replays collected answers; sft.answers has none",
         )?;
         require(answers || collect, "sft", "needs a [collect] section")
+    }
+}
+
+impl JobSpec {
+    /// The policy of every step judges itself.
+    pub(crate) fn judges_itself(&self) -> bool {
+        self.verifier.as_ref().is_some_and(|verifier| verifier.live)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::records::{
 };
 use serde_json::json;
 use sinternal_model::think::split_reasoning;
-use sinternal_proto::{FinishReason, PolicyVersion, Prompt, SampleIndex, Sha256, Trace};
+use sinternal_proto::{FinishReason, Prompt, SampleIndex, Sha256, Trace};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -62,7 +62,7 @@ impl Run {
         let asks: Vec<Ask> =
             missing.iter().map(|(index, p)| Ask { index: *index, messages: p.messages() }).collect();
         let draw = Draw { stream: STREAM, samples, sampling: self.sampling() };
-        let policy = PolicySource { hash: hash.clone(), version: PolicyVersion(0) };
+        let policy = PolicySource { hash: hash.clone(), version: self.version };
         self.sample_each(&draw, &asks, &mut |place, group| {
             for trace in group {
                 writer.push(&record(missing[place].1, trace, &policy))?;

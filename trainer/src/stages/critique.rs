@@ -10,8 +10,11 @@ use crate::records::{
 };
 use crate::spec::CritiqueSpec;
 use serde_json::json;
-use sinternal_proto::{Prompt, Sampling, Verdict};
-use sinternal_service::chat_api::{ChatApi, ChatError, ChatProblem, ChatRequest, ChatSettings};
+use sinternal_model::think::split_reasoning;
+use sinternal_proto::{FinishReason, Prompt, Sampling, Verdict};
+use sinternal_service::chat_api::{
+    ChatAnswer, ChatApi, ChatError, ChatProblem, ChatRequest, ChatSettings, Finish,
+};
 use sinternal_service::verification::{Judgment, Question, expert_messages, parse_judgment};
 use sinternal_world::{Specification, Truth, expert};
 use std::collections::HashMap;
@@ -33,9 +36,10 @@ impl Said {
         Self { critique: String::new(), judgment: Verdict::Invalid, raw: Some(raw.into()) }
     }
 
-    /// Reads a text of an expert that writes English.
-    fn read(text: &str) -> Self {
-        match parse_judgment(text) {
+    /// Reads a text of an expert that writes English, after its own reasoning; what was cut off says nothing.
+    fn read(text: &str, whole: bool) -> Self {
+        let Some(answer) = split_reasoning(text).answer.filter(|_| whole) else { return Self::invalid(text) };
+        match parse_judgment(answer) {
             Judgment::Valid { critique, verdict } => Self { critique, judgment: verdict, raw: None },
             Judgment::Invalid { raw, .. } => Self::invalid(raw),
         }
@@ -89,7 +93,7 @@ impl Run {
             writer.push(&Said::invalid("").about(row, "nobody"))?;
         }
         match self.spec.critique.clone() {
-            CritiqueSpec::World => self.ask_world(&rows, writer),
+            CritiqueSpec::World(_) => self.ask_world(&rows, writer),
             CritiqueSpec::Chat(settings) => self.ask_chat(&rows, *settings, writer).await,
             CritiqueSpec::Checkpoint(expert) => {
                 self.ask_checkpoint(&rows, &expert.model, expert.max_tokens, writer).await
@@ -127,14 +131,14 @@ impl Run {
         writer: &mut RecordWriter<CritiquedRecord>,
     ) -> Result<(), StageError> {
         let (name, at_once) = (settings.model.clone(), settings.max_concurrent);
-        let api = ChatApi::new("expert", settings).map_err(|e| StageError::Spec(format!("critique.{e}")))?;
-        let mut asked: JoinSet<(usize, Result<String, ChatError>)> = JoinSet::new();
+        let api = endpoint(settings).map_err(StageError::Spec)?;
+        let mut asked: JoinSet<(usize, Result<ChatAnswer, ChatError>)> = JoinSet::new();
         let (mut next, mut failed) = (0, Vec::new());
         while next < rows.len() || !asked.is_empty() {
             while next < rows.len() && asked.len() < at_once {
                 let (api, request) = (api.clone(), ChatRequest::new(expert_messages(&question(rows[next]))));
                 let place = next;
-                asked.spawn(async move { (place, api.complete(request).await.map(|answer| answer.text)) });
+                asked.spawn(async move { (place, api.complete(request).await) });
                 next += 1;
             }
             let joined = tokio::select! {
@@ -144,7 +148,10 @@ impl Run {
             let Some(joined) = joined else { break };
             let (place, outcome) = joined.map_err(|e| StageError::Data(format!("expert: {e}")))?;
             match outcome {
-                Ok(text) => drop(writer.push(&Said::read(&text).about(rows[place], &name))?),
+                Ok(answer) => {
+                    let said = Said::read(&answer.text, answer.finish == Finish::Stop);
+                    writer.push(&said.about(rows[place], &name))?;
+                }
                 Err(error) if error.problem.concerns_all_requests() => {
                     return Err(StageError::Data(error.to_string()));
                 }
@@ -195,14 +202,22 @@ impl Run {
         let draw = Draw { stream: STREAM, samples: 1, sampling };
         self.sample_each(&draw, &asks, &mut |place, group| {
             for trace in group {
-                let text = sinternal_model::think::split_reasoning(&trace.text).answer.unwrap_or_default();
-                writer.push(&Said::read(text).about(rows[place], &name))?;
+                let said = Said::read(&trace.text, trace.finish == FinishReason::Stop);
+                writer.push(&said.about(rows[place], &name))?;
             }
             Ok(())
         })
         .await?;
         self.publish().await
     }
+}
+
+/// The expert's endpoint, which is not called yet.
+///
+/// # Errors
+/// A key that cannot be read, a cache that cannot be made.
+pub(super) fn endpoint(settings: ChatSettings) -> Result<ChatApi, String> {
+    ChatApi::new("expert", settings).map_err(|e| format!("critique.{e}"))
 }
 
 fn question(row: &CollectedRecord) -> Question {

@@ -5,7 +5,7 @@ use super::run::Run;
 use super::verification_chat::Chat;
 use crate::curation::{NgramIndex, curate, shuffle_verdicts, without_critique, without_judgment};
 use crate::records::{CritiquedRecord, Provenance, RecordWriter, VerificationRow};
-use crate::spec::{SftSpec, SftTarget};
+use crate::spec::{DecontaminateSpec, SftSpec, SftTarget};
 use serde_json::json;
 use sinternal_eval::judge::{Compliance, string_match};
 use sinternal_eval::{Limits, Take};
@@ -24,9 +24,8 @@ impl Run {
             true => recipe::is_refusal(answer),
             false => string_match::classify(answer) != Compliance::Full,
         };
-        let curated =
-            curate(critiqued, &self.spec.curate, &self.evaluation_prompts()?, &refuses, self.spec.seed)
-                .map_err(|e| StageError::Data(format!("curate.{e}")))?;
+        let curated = curate(critiqued, &self.spec.curate, &self.evaluation, &refuses, self.spec.seed)
+            .map_err(|e| StageError::Data(format!("curate.{e}")))?;
         let report = curated.report;
         self.say(report.to_text());
         let json = serde_json::to_vec_pretty(&report).map_err(|e| StageError::Data(e.to_string()))?;
@@ -66,16 +65,18 @@ impl Run {
         writer.finish()?;
         Ok(())
     }
+}
 
-    /// What answers must not share a run of words with.
-    fn evaluation_prompts(&self) -> Result<NgramIndex, StageError> {
-        let spec = &self.spec.decontaminate;
-        let mut index = NgramIndex::new(spec.ngrams);
-        for set in &spec.sets {
-            let limits = Limits { allow_partial: true, take: Take::All };
-            let data = set.suite.load(&set.path, &limits).map_err(|e| StageError::Data(e.to_string()))?;
-            index.add_set(set.suite.name(), data.items.iter().map(|item| &*item.prompt));
-        }
-        Ok(index)
+/// What answers must not share a run of words with.
+///
+/// # Errors
+/// A set's file that cannot be used, by name.
+pub(super) fn evaluation_prompts(spec: &DecontaminateSpec) -> Result<NgramIndex, String> {
+    let mut index = NgramIndex::new(spec.ngrams);
+    for set in &spec.sets {
+        let limits = Limits { allow_partial: true, take: Take::All };
+        let data = set.suite.load(&set.path, &limits).map_err(|e| e.to_string())?;
+        index.add_set(set.suite.name(), data.items.iter().map(|item| &*item.prompt));
     }
+    Ok(index)
 }

@@ -92,10 +92,10 @@ impl Run {
                 arm.verifier = self.measure_arm_as_verifier(&arm.name, answers).await?;
             }
         }
-        if self.spec.verifier.as_ref().is_some_and(|v| v.live) && judged {
-            self.load_policy_as_verifier().await?;
-        } else if judged {
-            self.freeze_verifier().await?;
+        match judged {
+            true if self.spec.judges_itself() => self.load_policy_as_verifier().await?,
+            true => drop(self.freeze_verifier().await?),
+            false => {}
         }
         for arm in &results.arms {
             let gap = if judged { self.reward_gap(arm).await? } else { None };

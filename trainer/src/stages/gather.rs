@@ -172,15 +172,15 @@ impl Run {
                 trace = self.next_trace(), if wants_traces => {
                     let trace = trace?;
                     let place = Place::of(trace.task, spec);
-                    let Some(target) = pending.get_mut(&place.step).and_then(|p| p.attempt(place)) else { continue };
-                    let id = format!("{}-{}", trace.task, trace.sample);
-                    let cut = trace.finish == FinishReason::Length;
-                    if let Some(outcome) = oracle_outcome(spec, &target.prompt, &trace)? {
-                        let Some(target) = pending.get_mut(&place.step) else { continue };
+                    let Some(target) = pending.get_mut(&place.step) else { continue };
+                    let Some(attempt) = target.attempt(place) else { continue };
+                    if let Some(outcome) = oracle_outcome(spec, &attempt.prompt, &trace)? {
                         self.settle(spec, target, place, ScoredTrace { trace, outcome }).await?;
                         continue;
                     }
-                    scorer.send(self.score_request(id.clone(), &target.prompt, &trace.text, cut)).await?;
+                    let id = format!("{}-{}", trace.task, trace.sample);
+                    let cut = trace.finish == FinishReason::Length;
+                    scorer.send(self.score_request(id.clone(), &attempt.prompt, &trace.text, cut)).await?;
                     scoring.insert(id, (place, trace));
                 }
                 scored = scorer.next(), if !scoring.is_empty() => {

@@ -55,7 +55,7 @@ impl Run {
         self.warn_of(&spec);
         self.set_reference(&spec).await?;
         let first = self.resume(&spec).await?;
-        let live = self.spec.verifier.as_ref().is_some_and(|v| v.live);
+        let live = self.spec.judges_itself();
         if live {
             self.load_policy_as_verifier().await?;
         }
@@ -128,7 +128,7 @@ impl Run {
                 "grpo.help = \"none\": any safe answer that is no refusal counts as help for benign prompts",
             );
         }
-        if self.spec.verifier.as_ref().is_some_and(|v| v.live) {
+        if self.spec.judges_itself() {
             self.warn(
                 "verifier.live: the policy judges itself while it learns, and may learn to deceive itself",
             );

@@ -1,14 +1,17 @@
 //! One job from its file to its report.
 
+use super::critique::endpoint;
+use super::curate::evaluation_prompts;
 use super::data::JobData;
 use super::{StageError, eval};
 use crate::checkpoint::{self, State};
+use crate::curation::NgramIndex;
 use crate::jobs::{JobContext, JobError, JobSummary, LogLevel, Runner};
 use crate::learner::{ADAPTER_SEED, AdamW, Learner};
 use crate::publish::PublishError;
 use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
-use crate::spec::JobSpec;
+use crate::spec::{CritiqueSpec, JobSpec};
 use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
 use sinternal_proto::{PolicyVersion, Sha256};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
@@ -51,6 +54,11 @@ impl Runner for Pipeline {
         let spec = JobSpec::parse(toml, "job file", base_dir)?;
         let folder = ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
         JobData::load(&spec).map_err(|e| e.to_string())?.check(&folder)?;
+        // Before answers are sampled and paid for: what only later stages read.
+        evaluation_prompts(&spec.decontaminate)?;
+        if let CritiqueSpec::Chat(settings) = &spec.critique {
+            endpoint(settings.as_ref().clone())?;
+        }
         Ok(JobSummary { name: spec.name, steps: spec.grpo.map_or(0, |g| g.steps) })
     }
 
@@ -65,6 +73,8 @@ pub(super) struct Run {
     pub(super) ctx: JobContext,
     pub(super) spec: JobSpec,
     pub(super) data: JobData,
+    /// Prompts that must not be learned from.
+    pub(super) evaluation: NgramIndex,
     pub(super) folder: Arc<ModelFolder>,
     pub(super) learner: OwnerHandle<Learner>,
     pub(super) reward: RewardClient,
@@ -84,6 +94,7 @@ impl Run {
         let resolved = toml::to_string(&spec).map_err(|e| StageError::Spec(e.to_string()))?;
         write_atomic(&ctx.run_dir.config(), resolved.as_bytes())?;
         let data = JobData::load(&spec)?;
+        let evaluation = evaluation_prompts(&spec.decontaminate).map_err(StageError::Data)?;
         let folder = Arc::new(ModelFolder::open(&spec.model)?);
         let learner = spawn_learner(&folder, pipeline.options.device, &spec).await?;
         pipeline.reward.forget_verifier();
@@ -92,6 +103,7 @@ impl Run {
             ctx,
             spec,
             data,
+            evaluation,
             folder,
             learner,
             reward: pipeline.reward.clone(),

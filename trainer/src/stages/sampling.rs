@@ -4,6 +4,7 @@ use super::StageError;
 use super::run::Run;
 use crate::work_buffer::Group;
 use sinternal_proto::{Message, PolicyVersion, Prompt, Sampling, TaskId, Trace};
+use std::collections::BTreeMap;
 
 /// Groups of one stage in the work buffer at once.
 const WINDOW: usize = 256;
@@ -53,8 +54,7 @@ impl Run {
         asks: &[Ask],
         take: &mut (dyn FnMut(usize, Vec<Trace>) -> Result<(), StageError> + Send),
     ) -> Result<(), StageError> {
-        let mut open: std::collections::BTreeMap<u64, (usize, Vec<Trace>)> =
-            std::collections::BTreeMap::new();
+        let mut open: BTreeMap<u64, (usize, Vec<Trace>)> = BTreeMap::new();
         let (mut offered, mut done) = (0, 0);
         while done < asks.len() {
             while offered < asks.len() && offered - done < WINDOW {

@@ -31,7 +31,14 @@ impl Run {
     /// Answers of the job's file, or well-formed ones of the base policy to held-out prompts of the world.
     pub(super) async fn labelled_answers(&mut self) -> Result<Vec<Labelled>, StageError> {
         if !self.data.labelled.is_empty() {
-            let rows = self.data.labelled.iter().enumerate();
+            let wanted = self.spec.verifier.as_ref().map_or(0, |v| v.gate_answers);
+            let there = self.data.labelled.len();
+            if there < wanted {
+                self.warn(format!(
+                    "data.labelled: holds {there} answers, verifier.gate_answers asks for {wanted}"
+                ));
+            }
+            let rows = self.data.labelled.iter().take(wanted).enumerate();
             let of = |(prompt, row): (usize, &LabelledAnswer)| Labelled {
                 prompt,
                 completion: row.completion.clone(),
