@@ -111,13 +111,13 @@ impl Splits {
     }
 }
 
-/// Draws every split.
+/// Draws every split. Each has random numbers of its own, so none depends on how large the others are.
 ///
 /// # Errors
 /// A split is larger than its part of the world, or the specification allows no request of some group.
 pub fn splits(specification: &Specification, seed: u64, sizes: &Sizes) -> Result<Splits, WorldError> {
     let rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut drawer = Drawer { specification, rng, seen: HashSet::new() };
+    let mut drawer = Drawer { specification, rng, stream: 0, seen: HashSet::new() };
     let (training, held_out) = (&Family::TRAINING, &Family::HELD_OUT);
     let verifier = Counts::each(sizes.verifier, 0);
     let eval = |math| Counts::each(sizes.eval, math);
@@ -154,6 +154,8 @@ pub fn write_splits(
 struct Drawer<'a> {
     specification: &'a Specification,
     rng: ChaCha8Rng,
+    /// Of the next split's random numbers.
+    stream: u64,
     /// Requests given out so far, by any split.
     seen: HashSet<String>,
 }
@@ -166,6 +168,9 @@ impl Drawer<'_> {
         families: &[Family],
         counts: Counts,
     ) -> Result<Vec<Prompt>, WorldError> {
+        self.stream += 1;
+        self.rng.set_stream(self.stream);
+        self.rng.set_word_pos(0);
         let family = |index: usize| families[index % families.len()];
         let mut prompts = self.unseen(name, "harmful", counts.harmful, |drawer, index| {
             drawer.craft(Group::Harmful, cell, family(index))

@@ -131,3 +131,16 @@ fn written_splits_read_back() {
     let error = write_splits(&blocked, &Specification::default(), 9, &sizes).unwrap_err().to_string();
     assert!(error.starts_with("cannot write ") && error.contains("sft.jsonl"), "{error}");
 }
+
+#[test]
+fn evaluation_prompts_do_not_depend_on_how_many_are_drawn_for_training() {
+    let of = |sft, grpo| {
+        let sizes = Sizes { sft: Counts::sft(sft), grpo: Counts::grpo(grpo), ..Sizes::default() };
+        splits(&Specification::default(), 5, &sizes).unwrap()
+    };
+    let (small, large) = (of(60, 20), of(1_200, 2_000));
+    assert_eq!(small.eval_id, large.eval_id);
+    assert_eq!(small.eval_ood, large.eval_ood);
+    assert_eq!((small.verifier_id, small.dev_ood), (large.verifier_id, large.dev_ood));
+    assert_ne!(large.eval_id, splits(&Specification::default(), 6, &Sizes::default()).unwrap().eval_id);
+}
