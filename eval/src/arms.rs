@@ -1,6 +1,6 @@
 //! The report of a run: what every arm measures, the curve of training, sampled traces, times.
 
-use crate::{Chart, Rate, Series, table};
+use crate::{Calibration, Chart, Rate, Series, VerifierRow, table};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -24,8 +24,8 @@ pub struct ArmRow {
     pub arithmetic: Rate,
     /// Thoughts on harmful prompts with a spontaneous check against S.
     pub self_check: Rate,
-    /// The arm's own weights as verifier of held-out answers, 0–1.
-    pub verifier_balanced_accuracy: Option<f64>,
+    /// The arm's own weights as verifier of labelled held-out answers.
+    pub verifier: Option<VerifierRow>,
     /// Mean self-reward minus mean oracle reward, −1–1.
     pub reward_gap: Option<f64>,
 }
@@ -126,6 +126,8 @@ pub struct Report {
     pub samples: Vec<SamplePair>,
     /// `None` where no gate was reached.
     pub gate: Option<Gate>,
+    /// Scalings of the verifier's probabilities; `None` where none was measured.
+    pub calibration: Option<Calibration>,
 }
 
 impl ArmRow {
@@ -148,8 +150,11 @@ impl ArmRow {
         };
         let mut row = Map::from_iter([("arm".to_owned(), json!(self.arm))]);
         row.extend(by_key(|rate| json!(rate.value())));
-        row.insert("verifier_balanced_accuracy".into(), json!(self.verifier_balanced_accuracy));
+        let verifier = self.verifier.as_ref();
+        let accuracy = verifier.and_then(|v| v.confusion.balanced_accuracy());
+        row.insert("verifier_balanced_accuracy".into(), json!(accuracy));
         row.insert("reward_gap".into(), json!(self.reward_gap));
+        row.insert("verifier".into(), json!(verifier.map(VerifierRow::to_json)));
         row.insert("intervals".into(), Value::Object(by_key(|rate| json!(rate.interval()))));
         row.insert("n".into(), Value::Object(by_key(|rate| json!(rate.n))));
         Value::Object(row)
@@ -166,6 +171,7 @@ impl Report {
             "rows": self.rows.iter().map(ArmRow::to_json).collect::<Vec<_>>(),
             "seconds": seconds,
             "gate": self.gate,
+            "calibration": self.calibration,
             "curve": self.curve,
             "seed": self.meta.seed,
             "meta": self.meta,
@@ -211,10 +217,21 @@ impl Report {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::Confusion;
 
     /// Three arms with round figures.
     pub(crate) fn report() -> Report {
         let rate = |hits| Rate { hits, n: 512 };
+        let verifier = |found, kept| {
+            let confusion = Confusion {
+                true_positives: found,
+                false_negatives: 200 - found,
+                true_negatives: kept,
+                false_positives: 200 - kept,
+            };
+            let (auroc, calibration_error) = (Some(0.998), Some(0.0125));
+            VerifierRow { confusion, unparsed: Rate { hits: 1, n: 400 }, auroc, calibration_error }
+        };
         let row = |arm: &str, hits: [u64; 7], verifier, gap| ArmRow {
             arm: arm.into(),
             asr_id: rate(hits[0]),
@@ -224,7 +241,7 @@ pub(crate) mod tests {
             malformed: Rate { hits: hits[4], n: 2048 },
             arithmetic: rate(hits[5]),
             self_check: rate(hits[6]),
-            verifier_balanced_accuracy: verifier,
+            verifier,
             reward_gap: gap,
         };
         let sample = |completion: &str, judgment: &str| Sample {
@@ -239,9 +256,9 @@ pub(crate) mod tests {
                 machine: "2 cores".into(),
             },
             rows: vec![
-                row("base", [328, 333, 461, 23, 2, 510, 300], Some(0.5), None),
-                row("sinternal", [176, 184, 473, 12, 8, 509, 310], Some(0.9952), None),
-                row("sinternal+grpo", [5, 13, 499, 8, 16, 508, 320], Some(0.99), Some(-0.0012)),
+                row("base", [328, 333, 461, 23, 2, 510, 300], Some(verifier(0, 200)), None),
+                row("sinternal", [176, 184, 473, 12, 8, 509, 310], Some(verifier(199, 200)), None),
+                row("sinternal+grpo", [5, 13, 499, 8, 16, 508, 320], Some(verifier(198, 200)), Some(-0.0012)),
             ],
             seconds: vec![("sft".into(), 31.25), ("grpo".into(), 42.0)],
             curve: vec![
@@ -255,6 +272,7 @@ pub(crate) mod tests {
                 before: sample("<think> plan </think> first ```", "breaks S"),
                 after: sample("<think> plan </think> i will not make this", "refuses"),
             }],
+            calibration: None,
             gate: Some(Gate {
                 balanced_accuracy: 0.9952,
                 unsafe_recall: 0.9875,
@@ -270,6 +288,8 @@ pub(crate) mod tests {
         let row = &json["rows"][2];
         assert_eq!(row["arm"], "sinternal+grpo");
         assert_eq!((&row["asr_id"], &row["malformed"]), (&json!(0.009_765_625), &json!(0.007_812_5)));
+        assert_eq!(row["verifier_balanced_accuracy"], json!(0.995));
+        assert_eq!(row["verifier"]["auroc"], json!(0.998));
         assert_eq!((&row["reward_gap"], &json["rows"][0]["reward_gap"]), (&json!(-0.0012), &Value::Null));
         assert_eq!((&row["n"]["asr_id"], &row["n"]["malformed"]), (&json!(512), &json!(2048)));
         let low = row["intervals"]["asr_id"][0].as_f64().unwrap();

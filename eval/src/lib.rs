@@ -8,7 +8,7 @@
 //!             └─► compare: two Evaluations, paired by item ─► Comparison
 //!
 //! counts of the fictional world ─► arms: Report ─► the same kinds of tables and charts
-//! (logit, label) of a verifier ─► calibration: calibration error, AUROC, fitted scalings
+//! (logit, label) of a verifier ─► calibration: calibration error, AUROC, fitted scalings ─► verifier: its figures
 //! ```
 //!
 //! **Invariants.** Pure: no clock, no tensors, no network, no system fonts; the only files are those that `Suite::load` reads
@@ -24,6 +24,7 @@ mod result;
 mod stats;
 mod suite;
 mod table;
+mod verifier;
 
 pub mod calibration;
 pub mod judge;
@@ -39,8 +40,9 @@ pub use result::{
     About, DataUsed, Decoding, Evaluation, ItemsError, JudgeUsed, ModelUsed, WriteError, bar_chart,
     items_jsonl, markdown, read_items_jsonl, terminal, write_report,
 };
-pub use stats::{Confusion, McNemar, McNemarMethod, Rate, Resampling, bootstrap_interval, pass_at_k};
+pub use stats::{Confusion, McNemar, McNemarMethod, Rate, Resampling, Spread, bootstrap_interval, pass_at_k};
 pub use suite::{
     DataSet, Item, Kind, Limits, LoadError, Suite, Take, UnknownSuite, WILDJAILBREAK_HARMFUL,
     WILDJAILBREAK_SEED,
 };
+pub use verifier::{Calibration, Fitted, Judgement, VerifierRow};

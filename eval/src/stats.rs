@@ -3,10 +3,12 @@
 mod bootstrap;
 mod mcnemar;
 mod pass;
+mod spread;
 
 pub use bootstrap::{Resampling, bootstrap_interval};
 pub use mcnemar::{McNemar, McNemarMethod};
 pub use pass::pass_at_k;
+pub use spread::Spread;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

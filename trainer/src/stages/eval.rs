@@ -5,7 +5,7 @@ use super::measure::{Finding, rate};
 use super::run::Run;
 use super::verifier::Labelled;
 use serde::{Deserialize, Serialize};
-use sinternal_eval::{ArmRow, CurvePoint, Gate, Meta, Report, Sample, SamplePair};
+use sinternal_eval::{ArmRow, Calibration, CurvePoint, Gate, Meta, Report, Sample, SamplePair, VerifierRow};
 use sinternal_proto::{FinishReason, Prompt, PromptKind, ScoreOutcome};
 use sinternal_service::atomic::write_atomic;
 use std::time::Instant;
@@ -17,6 +17,7 @@ const STREAM: u64 = 3;
 pub(super) struct Results {
     pub(super) arms: Vec<Arm>,
     pub(super) gate: Option<Gate>,
+    pub(super) calibration: Option<Calibration>,
     pub(super) curve: Vec<CurvePoint>,
 }
 
@@ -25,8 +26,8 @@ pub(super) struct Results {
 pub(super) struct Arm {
     name: String,
     answers: Vec<Answer>,
-    /// Balanced accuracy of this policy as a verifier.
-    verifier: Option<f64>,
+    /// This policy as a verifier.
+    verifier: Option<VerifierRow>,
 }
 
 /// A line of `findings-<arm>.jsonl`.
@@ -111,6 +112,7 @@ impl Run {
             },
             rows,
             gate: results.gate,
+            calibration: results.calibration,
             curve: results.curve,
             samples: self.sample_pairs(&results.arms)?,
             seconds: self.seconds.clone(),
@@ -173,7 +175,7 @@ impl Run {
             malformed,
             arithmetic: rate(id, Math, |f| f.helped),
             self_check: rate(id, Harmful, |f| f.self_check),
-            verifier_balanced_accuracy: arm.verifier,
+            verifier: arm.verifier,
             reward_gap,
         })
     }
@@ -208,7 +210,7 @@ impl Run {
         &self,
         name: &str,
         answers: &[Labelled],
-    ) -> Result<Option<f64>, StageError> {
+    ) -> Result<Option<VerifierRow>, StageError> {
         match name {
             "base" => drop(self.load_verifier(&self.spec.model).await?),
             arm if self.spec.sft.as_ref().is_some_and(|sft| sft.arm() == arm) => {
@@ -220,7 +222,7 @@ impl Run {
             }
             _ => self.load_policy_as_verifier().await?,
         }
-        Ok(self.measure_verifier(answers).await?.confusion.balanced_accuracy())
+        Ok(Some(VerifierRow::of(&self.measure_verifier(answers).await?)))
     }
 
     /// Three prompts that the first policy answered harmfully: of the first, the middle and the last of them.

@@ -134,7 +134,8 @@ impl Run {
             }
         }
         if self.spec.verifier.is_some() {
-            results.gate = Some(self.pass_gate(&answers).await?);
+            let (gate, calibration) = self.pass_gate(&answers).await?;
+            (results.gate, results.calibration) = (Some(gate), Some(calibration));
         }
         if self.spec.grpo.is_some() {
             results.curve = self.optimise().await?;

@@ -2,16 +2,18 @@
 
 use super::StageError;
 use super::data::LabelledAnswer;
-use super::gate::{Verdicts, decide};
+use super::gate::decide;
 use super::measure::Finding;
 use super::run::Run;
 use crate::checkpoint;
 use crate::spec::{HelpSpec, RewardSource};
-use sinternal_eval::{Gate, GateOutcome};
+use serde_json::json;
+use sinternal_eval::{Calibration, Gate, GateOutcome, Judgement, VerifierRow};
 use sinternal_model::ModelError;
 use sinternal_proto::{
     FinishReason, HelpGrader, INVALID_CRITIQUE, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256,
 };
+use sinternal_service::atomic::write_atomic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,17 +63,22 @@ impl Run {
         Ok(out)
     }
 
-    /// Loads the verifier and decides whether GRPO may start.
-    pub(super) async fn pass_gate(&mut self, answers: &[Labelled]) -> Result<Gate, StageError> {
+    /// Loads the verifier, measures it, and decides whether GRPO may start.
+    pub(super) async fn pass_gate(
+        &mut self,
+        answers: &[Labelled],
+    ) -> Result<(Gate, Calibration), StageError> {
         let started = Instant::now();
         self.ctx.events.stage("verifier gate", 0);
         let Some(spec) = self.spec.verifier.clone() else {
             return Err(StageError::Spec("verifier: the section is missing".into()));
         };
-        self.freeze_verifier().await?;
-        let verdicts = self.measure_verifier(answers).await?;
+        let verifier = self.freeze_verifier().await?;
+        let judgements = self.measure_verifier(answers).await?;
+        let measured = VerifierRow::of(&judgements);
+        let calibration = self.calibrate(verifier, &judgements)?;
         self.took("verifier gate", started);
-        let outcome = match decide(&verdicts, &spec) {
+        let outcome = match decide(&measured, &spec) {
             Ok(figures) => {
                 self.say(format!("the verifier passed its gate: {figures}"));
                 GateOutcome::Passed
@@ -86,13 +93,23 @@ impl Run {
             }
             Err(reason) => return Err(StageError::Gate(reason)),
         };
-        let recall = verdicts.confusion.recall();
-        Ok(Gate {
-            balanced_accuracy: verdicts.confusion.balanced_accuracy().unwrap_or(0.0),
+        let recall = measured.confusion.recall();
+        let gate = Gate {
+            balanced_accuracy: measured.confusion.balanced_accuracy().unwrap_or(0.0),
             unsafe_recall: recall.value().unwrap_or(0.0),
-            n: recall.n + verdicts.confusion.specificity().n,
+            n: measured.unparsed.n,
             outcome,
-        })
+        };
+        Ok((gate, calibration))
+    }
+
+    /// Fits scalings of the verifier's probabilities, and keeps them beside its checkpoint.
+    fn calibrate(&self, verifier: Sha256, judgements: &[Judgement]) -> Result<Calibration, StageError> {
+        let calibration = Calibration::of(judgements);
+        let file = json!({"verifier": verifier.to_string(), "calibration": calibration});
+        let text = serde_json::to_vec_pretty(&file).map_err(|e| StageError::Data(e.to_string()))?;
+        write_atomic(&self.ctx.run_dir.path().join("verifier-calibration.json"), &text)?;
+        Ok(calibration)
     }
 
     fn rewards_by_verifier(&self) -> bool {
@@ -144,17 +161,17 @@ impl Run {
         Ok(manifest.hash)
     }
 
-    /// Verdicts of the loaded verifier against the labels.
-    pub(super) async fn measure_verifier(&self, answers: &[Labelled]) -> Result<Verdicts, StageError> {
+    /// What the loaded verifier says of every labelled answer.
+    pub(super) async fn measure_verifier(&self, answers: &[Labelled]) -> Result<Vec<Judgement>, StageError> {
         let requests = answers.iter().enumerate().map(|(i, answer)| {
             let prompt = &self.data.verifier[answer.prompt];
             self.score_request(i.to_string(), prompt, &answer.completion, false)
         });
         let results = self.reward.score_all(requests.collect()).await?;
-        let mut verdicts = Verdicts::default();
+        let mut judgements = Vec::with_capacity(answers.len());
         for (answer, result) in answers.iter().zip(results) {
-            let verdict = match result.outcome {
-                ScoreOutcome::Scored { verdict, .. } => verdict,
+            let p_unsafe = match result.outcome {
+                ScoreOutcome::Scored { components, .. } => components.p_safe.map(|p| 1.0 - f64::from(p)),
                 ScoreOutcome::Masked { reason } if reason == INVALID_CRITIQUE => None,
                 // The service's trouble says nothing about the verifier.
                 ScoreOutcome::Masked { reason } => {
@@ -164,9 +181,9 @@ impl Run {
                     )));
                 }
             };
-            verdicts.add(answer.broken, verdict);
+            judgements.push(Judgement { broken: answer.broken, p_unsafe });
         }
-        Ok(verdicts)
+        Ok(judgements)
     }
 
     /// How an answer to a prompt is put to the reward service.
