@@ -15,4 +15,5 @@ mod gpu_check;
 mod inputs;
 mod interrupt;
 mod pipeline;
+mod study;
 mod support;

@@ -59,19 +59,19 @@ pub(crate) struct SplitsArgs {
 pub(crate) struct PretrainArgs {
     /// Model folder to write; must be empty or absent
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Root of all random numbers
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// Steps of the first phase, in which self-checks are rare
     #[arg(long, default_value_t = 1700, value_parser = clap::value_parser!(u64).range(1..))]
-    first_steps: u64,
+    pub(crate) first_steps: u64,
     /// Steps of the second phase, in which they are frequent
     #[arg(long, default_value_t = 350)]
-    second_steps: u64,
+    pub(crate) second_steps: u64,
     /// Threads of tensor operations
     #[arg(long, default_value_t = 2)]
-    threads: usize,
+    pub(crate) threads: usize,
 }
 
 pub(crate) fn run(command: &DataCommand) -> anyhow::Result<()> {
@@ -97,7 +97,7 @@ fn splits(args: &SplitsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pretrain_base(args: &PretrainArgs) -> anyhow::Result<()> {
+pub(crate) fn pretrain_base(args: &PretrainArgs) -> anyhow::Result<()> {
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("failed to create {}", out.display()))?;
     let mut entries = out.read_dir().with_context(|| format!("failed to read {}", out.display()))?;

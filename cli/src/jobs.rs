@@ -186,7 +186,7 @@ pub(crate) fn base_dir(job: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Applies `--set` to a job file's text; values that are not TOML are taken as strings.
-fn override_keys(text: &str, path: &Path, set: &[String]) -> anyhow::Result<String> {
+pub(crate) fn override_keys(text: &str, path: &Path, set: &[String]) -> anyhow::Result<String> {
     if set.is_empty() {
         return Ok(text.to_owned());
     }

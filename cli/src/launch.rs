@@ -30,6 +30,33 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// With free loopback ports, which are chosen here so that the roles can be told of each other; runs, caches and logs in
+    /// `dir`. Also gives the trainer's address.
+    pub(crate) fn on_free_ports(dir: &Path, workers: usize) -> anyhow::Result<(Self, String)> {
+        let (trainer, reward) = (free_address()?, free_address()?);
+        let any = "127.0.0.1:0";
+        let set = [
+            ("trainer.listen", trainer.to_string()),
+            ("trainer.metrics_listen", any.to_owned()),
+            ("trainer.reward", format!("http://{reward}")),
+            ("trainer.runs", dir.join("runs").display().to_string()),
+            ("reward.listen", reward.to_string()),
+            ("reward.metrics_listen", any.to_owned()),
+            ("reward.cache", dir.join("cache").join("reward").display().to_string()),
+            ("rollout_worker.trainer", format!("http://{trainer}")),
+            ("rollout_worker.cache", dir.join("cache").join("rollout-worker").display().to_string()),
+        ];
+        let plan = Self {
+            config: None,
+            set: set.map(|(k, v)| (k.to_owned(), v)).into(),
+            workers,
+            worker_metrics: any.parse().context("a loopback address")?,
+            listeners: vec![trainer, reward],
+            logs: Some(dir.join("logs")),
+        };
+        Ok((plan, format!("http://{trainer}")))
+    }
+
     /// As `sinternal up` starts them.
     pub(crate) fn from_config(
         config: &ServiceConfig,
@@ -211,7 +238,7 @@ fn last_line(path: &Path) -> String {
 }
 
 /// A loopback address that was free a moment ago.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("failed to find a free port")?;
     listener.local_addr().context("failed to find a free port")
 }

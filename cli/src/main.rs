@@ -14,6 +14,7 @@ mod quickstart;
 mod rows;
 mod score;
 mod serve;
+mod study;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -64,6 +65,8 @@ enum Command {
     /// Make data
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Measure every ablation of the recipe on the fictional world, over seeds (hours)
+    Study(study::StudyArgs),
     /// Measure what steps and generation cost on this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -102,6 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Grade(args) => verify::grade_rows(&args),
         Command::Eval(command) => eval::run(&command),
         Command::Data(command) => data::run(&command),
+        Command::Study(args) => study::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Config(command) => config::run(&command),
     }

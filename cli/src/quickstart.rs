@@ -1,7 +1,7 @@
 //! The whole recipe on the fictional world, with real processes on free loopback ports.
 
 use crate::jobs::{Jobs, base_dir, follow_to_end, print};
-use crate::launch::{Cluster, Plan, free_address};
+use crate::launch::{Cluster, Plan};
 use crate::serve::runtime;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &QuickstartArgs) -> anyhow::Result<()> {
         // Before anything is written: a shell that starts this in the background has Ctrl-C ignored until it is listened for.
         let stop = shutdown_signal()?;
         prepare(&out)?;
-        let (plan, trainer) = plan(args, &out)?;
+        let (plan, trainer) = Plan::on_free_ports(&out, args.workers as usize)?;
         let mut cluster = Cluster::start(plan, &run_id)?;
         let outcome = tokio::select! {
             outcome = drive(&mut cluster, &trainer, job, &out, args.unsafe_skip_verifier_gate) => outcome,
@@ -88,32 +88,6 @@ fn prepare(out: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
     }
     Ok(sinternal_world::base_model::write(&out.join("base"))?)
-}
-
-/// Ports are chosen here, so the roles can be told of each other.
-fn plan(args: &QuickstartArgs, out: &Path) -> anyhow::Result<(Plan, String)> {
-    let (trainer, reward) = (free_address()?, free_address()?);
-    let any = "127.0.0.1:0";
-    let set = [
-        ("trainer.listen", trainer.to_string()),
-        ("trainer.metrics_listen", any.to_owned()),
-        ("trainer.reward", format!("http://{reward}")),
-        ("trainer.runs", out.join("runs").display().to_string()),
-        ("reward.listen", reward.to_string()),
-        ("reward.metrics_listen", any.to_owned()),
-        ("reward.cache", out.join("cache").join("reward").display().to_string()),
-        ("rollout_worker.trainer", format!("http://{trainer}")),
-        ("rollout_worker.cache", out.join("cache").join("rollout-worker").display().to_string()),
-    ];
-    let plan = Plan {
-        config: None,
-        set: set.map(|(k, v)| (k.to_owned(), v)).into(),
-        workers: args.workers as usize,
-        worker_metrics: any.parse().context("a loopback address")?,
-        listeners: vec![trainer, reward],
-        logs: Some(out.join("logs")),
-    };
-    Ok((plan, format!("http://{trainer}")))
 }
 
 async fn drive(

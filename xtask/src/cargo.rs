@@ -7,15 +7,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-/// Builds the release binary and becomes it, so that signals and exit code are its own.
-pub(crate) fn quickstart(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+/// Builds the release binary and becomes `sinternal <command>`, so that signals and exit code are its own.
+pub(crate) fn release(root: &Path, command: &str, args: &[String]) -> anyhow::Result<ExitCode> {
     let built = build(root)?;
     if built != ExitCode::SUCCESS {
         return Ok(built);
     }
     let binary = binary(root)?;
-    eprintln!("xtask: {} quickstart {}", binary.display(), args.join(" "));
-    let error = Command::new(&binary).arg("quickstart").args(args).exec();
+    eprintln!("xtask: {} {command} {}", binary.display(), args.join(" "));
+    let error = Command::new(&binary).arg(command).args(args).exec();
     Err(error).with_context(|| format!("failed to run {}", binary.display()))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! quickstart ─► setup ─► cargo build --release ─► sinternal quickstart
+//! study ──────► setup ─► cargo build --release ─► sinternal study
 //! test ───────► setup ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
 //! bench ──────► setup ─► Python environment, cargo build --release ─► sinternal bench and TRL in turn
@@ -11,6 +12,7 @@
 
 mod bench;
 mod cargo;
+mod git;
 mod setup;
 
 use anyhow::Context;
@@ -40,6 +42,12 @@ enum Task {
     /// Set up, build, and run `sinternal quickstart` with these arguments
     Quickstart {
         /// For `sinternal quickstart`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Set up, build, and run `sinternal study` with these arguments; results go to `docs/study`
+    Study {
+        /// For `sinternal study`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -81,7 +89,12 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         }
         Task::Quickstart { args } => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
-            cargo::quickstart(&root, &args)
+            cargo::release(&root, "quickstart", &args)
+        }
+        Task::Study { args } => {
+            setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            let fixed = ["--results".into(), "docs/study".into(), "--commit".into(), git::commit(&root)];
+            cargo::release(&root, "study", &[&fixed, args.as_slice()].concat())
         }
         Task::Test { args } => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;

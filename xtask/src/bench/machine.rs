@@ -1,17 +1,15 @@
 //! What the figures were measured on.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
     cpu: String,
     cores: usize,
     memory_mib: u64,
-    /// Of this checkout, with `+` where it has changes that are not committed.
     commit: String,
 }
 
@@ -23,8 +21,7 @@ pub(super) fn describe(root: &Path) -> anyhow::Result<Machine> {
         cpu: field(&read("/proc/cpuinfo")?, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
         cores: std::thread::available_parallelism().context("the number of cores is unknown")?.get(),
         memory_mib: kib / 1024,
-        // A source archive has no history.
-        commit: commit(root).unwrap_or_else(|_| "unknown".into()),
+        commit: crate::git::commit(root),
     })
 }
 
@@ -32,18 +29,6 @@ pub(super) fn describe(root: &Path) -> anyhow::Result<Machine> {
 fn field(text: &str, name: &str) -> Option<String> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
-}
-
-fn commit(root: &Path) -> anyhow::Result<String> {
-    let hash = git(root, &["rev-parse", "--short=12", "HEAD"])?;
-    let changed = !git(root, &["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    Ok(if changed { hash + "+" } else { hash })
-}
-
-fn git(root: &Path, args: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("git").current_dir(root).args(args).output().context("failed to run git")?;
-    ensure!(output.status.success(), "git {} failed", args.join(" "));
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 #[cfg(test)]
