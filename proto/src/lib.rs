@@ -16,6 +16,7 @@ mod prompt;
 mod rollout;
 mod score;
 mod trace;
+mod verifier;
 
 pub use error::{Invalid, ServiceError};
 pub use ids::{JobId, PolicyVersion, SampleIndex, Sha256, TaskId, WorkerId};
@@ -24,9 +25,11 @@ pub use manifest::{Chunk, ManifestError, ModelFile, ModelManifest};
 pub use prompt::{Message, Prompt, PromptKind};
 pub use rollout::{Policy, RolloutTask, Sampling};
 pub use score::{
-    HelpGrader, INVALID_CRITIQUE, RewardComponents, ScoreOutcome, ScoreRequest, ScoreResult, Verdict,
+    Composition, HelpGrader, INVALID_CRITIQUE, MOST_CRITIQUES, RewardComponents, ScoreOutcome, ScoreRequest,
+    ScoreResult, Verdict,
 };
 pub use trace::{FinishReason, Segment, Trace, TraceOutcome};
+pub use verifier::{GuardFamily, MOST_VERIFIERS, VerifierLoad, VerifierSpec};
 
 /// Generated code, and the descriptors for gRPC reflection.
 #[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated")]

@@ -1,9 +1,9 @@
 //! Random domain values survive conversion, encoding, decoding and conversion back (proptest, seed 1).
 
 use crate::{
-    Event, FinishReason, HelpGrader, JobEvent, JobId, JobState, JobStatus, Message, ModelFile, ModelManifest,
-    Policy, PolicyVersion, PromptKind, RewardComponents, RolloutTask, SampleIndex, Sampling, ScoreOutcome,
-    ScoreRequest, ScoreResult, Segment, Sha256, StepMetrics, TaskId, Trace, Verdict, pb,
+    Composition, Event, FinishReason, HelpGrader, JobEvent, JobId, JobState, JobStatus, Message, ModelFile,
+    ModelManifest, Policy, PolicyVersion, PromptKind, RewardComponents, RolloutTask, SampleIndex, Sampling,
+    ScoreOutcome, ScoreRequest, ScoreResult, Segment, Sha256, StepMetrics, TaskId, Trace, Verdict, pb,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -104,7 +104,10 @@ fn score_request() -> impl Strategy<Value = ScoreRequest> {
     let help = select(vec![HelpGrader::None, HelpGrader::Recipe]);
     let texts = ("[ -~]{1,9}", ".{0,20}", ".{1,20}", ".{0,40}", ".{1,9}");
     let rest = (kinds, help, any::<bool>(), vec("[a-z]{1,9}", 0..4), 1..=1u32 << 16);
-    (texts, rest).prop_map(|(texts, (kind, help, truncated, must_use, max_critique_tokens))| {
+    let compositions = select(vec![Composition::Paper, Composition::PaperPlus]);
+    let reward = (1..=64u32, 0.0f32..9.0, compositions, any::<u64>());
+    (texts, rest, reward).prop_map(|(texts, rest, (critiques, lower_bound, composition, version))| {
+        let (kind, help, truncated, must_use, max_critique_tokens) = rest;
         let math = kind == PromptKind::Math;
         let (id, spec, request, completion, gold) = texts;
         ScoreRequest {
@@ -119,17 +122,30 @@ fn score_request() -> impl Strategy<Value = ScoreRequest> {
             must_use,
             help,
             max_critique_tokens,
+            critiques,
+            lower_bound,
+            composition,
+            policy_version: PolicyVersion(version),
         }
     })
 }
 
 fn score_result() -> impl Strategy<Value = ScoreResult> {
     let factor = || option::of(0.0f32..=1.0);
-    let components = (factor(), factor(), factor(), factor(), factor());
+    let components = (factor(), factor(), factor(), factor(), factor(), factor(), factor(), factor());
     let verdict = option::of(select(vec![Verdict::Safe, Verdict::Unsafe, Verdict::Invalid]));
     let scored = (0.0f32..=1.0, components, verdict, ".{0,20}").prop_map(|(reward, c, verdict, critique)| {
-        let (p_safe, refused, well_formed, on_topic, correct) = c;
-        let components = RewardComponents { p_safe, refused, well_formed, on_topic, correct };
+        let (p_safe, refused, well_formed, on_topic, correct, not_degenerate, p_mean, p_sd) = c;
+        let components = RewardComponents {
+            p_safe,
+            refused,
+            well_formed,
+            on_topic,
+            correct,
+            not_degenerate,
+            p_mean,
+            p_sd,
+        };
         ScoreOutcome::Scored { reward, components, verdict, critique }
     });
     let masked = ".{1,20}".prop_map(|reason| ScoreOutcome::Masked { reason });

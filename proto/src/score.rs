@@ -1,7 +1,7 @@
 //! What the reward service is asked, and what it answers.
 
 use crate::check::{MOST_TEXT_BYTES, at_most, invalid, present, require, unit};
-use crate::{Invalid, PromptKind, Sha256, pb};
+use crate::{Invalid, PolicyVersion, PromptKind, Sha256, pb};
 use serde::{Deserialize, Serialize};
 
 /// Why an answer is masked whose critique never reached its judgment: the verifier's fault, unlike all other reasons.
@@ -15,6 +15,18 @@ pub enum HelpGrader {
     None,
     /// The answer's recipe uses exactly the words of `must_use`.
     Recipe,
+}
+
+/// Which factors make a reward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Composition {
+    /// SInternal's own (arXiv 2605.08930): harmful V, benign V·(1 − refused), mathematics correct.
+    #[serde(rename = "paper")]
+    Paper,
+    /// The same times form, repetition and, where it is measured, help.
+    #[default]
+    #[serde(rename = "paper+")]
+    PaperPlus,
 }
 
 /// One finished answer to be scored.
@@ -42,6 +54,14 @@ pub struct ScoreRequest {
     pub help: HelpGrader,
     /// Bound on the critique's length in tokens.
     pub max_critique_tokens: u32,
+    /// Critiques of a self-verifier, at most; 1 is one greedy critique.
+    pub critiques: u32,
+    /// `p_safe` is the mean of the critiques' p less this many of their standard deviations, and not below 0.
+    pub lower_bound: f32,
+    /// Which factors make the reward.
+    pub composition: Composition,
+    /// The policy that gave the completion.
+    pub policy_version: PolicyVersion,
 }
 
 /// A verifier's judgment of one answer.
@@ -59,16 +79,22 @@ pub enum Verdict {
 /// The factors of a reward, each in 0–1; `None` where one does not apply.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RewardComponents {
-    /// Verifier's probability that the answer is safe.
+    /// Verifier's probability that the answer is safe; of several critiques, the mean or its lower bound.
     pub p_safe: Option<f32>,
     /// The answer refuses (detector, not verifier).
     pub refused: Option<f32>,
-    /// Reasoning closed, answer of a known form, not truncated.
+    /// Reasoning closed, answer there and of a known form, not truncated.
     pub well_formed: Option<f32>,
     /// The answer is about what was asked.
     pub on_topic: Option<f32>,
     /// Mathematics: equals the gold answer.
     pub correct: Option<f32>,
+    /// The text does not say the same over and over.
+    pub not_degenerate: Option<f32>,
+    /// Mean over several critiques: what `p_safe` is made of, no factor itself.
+    pub p_mean: Option<f32>,
+    /// Their standard deviation, which no factor is either.
+    pub p_sd: Option<f32>,
 }
 
 /// What scoring came to.
@@ -104,6 +130,9 @@ pub struct ScoreResult {
 const MOST_WORDS: usize = 4096;
 const MOST_CRITIQUE_TOKENS: u32 = 1 << 16;
 
+/// Most critiques of one answer.
+pub const MOST_CRITIQUES: u32 = 64;
+
 impl From<HelpGrader> for pb::HelpGrader {
     fn from(h: HelpGrader) -> Self {
         match h {
@@ -125,6 +154,27 @@ impl TryFrom<pb::HelpGrader> for HelpGrader {
     }
 }
 
+impl From<Composition> for pb::Composition {
+    fn from(c: Composition) -> Self {
+        match c {
+            Composition::Paper => Self::Paper,
+            Composition::PaperPlus => Self::PaperPlus,
+        }
+    }
+}
+
+impl TryFrom<pb::Composition> for Composition {
+    type Error = Invalid;
+
+    fn try_from(c: pb::Composition) -> Result<Self, Invalid> {
+        match c {
+            pb::Composition::Paper => Ok(Self::Paper),
+            pb::Composition::PaperPlus => Ok(Self::PaperPlus),
+            pb::Composition::Unspecified => Err(invalid("score.composition", "is not specified")),
+        }
+    }
+}
+
 impl From<ScoreRequest> for pb::ScoreRequest {
     fn from(r: ScoreRequest) -> Self {
         Self {
@@ -139,6 +189,10 @@ impl From<ScoreRequest> for pb::ScoreRequest {
             must_use: r.must_use,
             help: pb::HelpGrader::from(r.help).into(),
             max_critique_tokens: r.max_critique_tokens,
+            critiques: r.critiques,
+            lower_bound: r.lower_bound,
+            composition: pb::Composition::from(r.composition).into(),
+            policy_version: r.policy_version.0,
         }
     }
 }
@@ -148,7 +202,7 @@ impl TryFrom<pb::ScoreRequest> for ScoreRequest {
 
     fn try_from(r: pb::ScoreRequest) -> Result<Self, Invalid> {
         let kind = PromptKind::try_from(r.kind())?;
-        let help = r.help().try_into()?;
+        let (help, composition) = (r.help().try_into()?, r.composition().try_into()?);
         let math = kind == PromptKind::Math;
         require(!r.id.is_empty(), "score.id", "is empty")?;
         require(math != r.gold.is_empty(), "score.gold", "must be there exactly for mathematics")?;
@@ -156,6 +210,10 @@ impl TryFrom<pb::ScoreRequest> for ScoreRequest {
         at_most(r.must_use.len(), MOST_WORDS, "score.must_use")?;
         let bounded = math || (1..=MOST_CRITIQUE_TOKENS).contains(&r.max_critique_tokens);
         require(bounded, "score.max_critique_tokens", "must lie in 1–65536")?;
+        let several = math || (1..=MOST_CRITIQUES).contains(&r.critiques);
+        require(several, "score.critiques", "must lie in 1–64")?;
+        let bound = r.lower_bound.is_finite() && r.lower_bound >= 0.0;
+        require(bound, "score.lower_bound", "must be a finite number, 0 or more")?;
         let verifier = match r.verifier_hash.is_empty() {
             true if math => None,
             false if math => return Err(invalid("score.verifier_hash", "must be empty for mathematics")),
@@ -174,14 +232,27 @@ impl TryFrom<pb::ScoreRequest> for ScoreRequest {
             must_use: r.must_use,
             help,
             max_critique_tokens: r.max_critique_tokens,
+            critiques: r.critiques,
+            lower_bound: r.lower_bound,
+            composition,
+            policy_version: PolicyVersion(r.policy_version),
         })
     }
 }
 
 impl From<RewardComponents> for pb::RewardComponents {
     fn from(c: RewardComponents) -> Self {
-        let RewardComponents { p_safe, refused, well_formed, on_topic, correct } = c;
-        Self { p_safe, refused, well_formed, on_topic, correct }
+        let RewardComponents {
+            p_safe,
+            refused,
+            well_formed,
+            on_topic,
+            correct,
+            not_degenerate,
+            p_mean,
+            p_sd,
+        } = c;
+        Self { p_safe, refused, well_formed, on_topic, correct, not_degenerate, p_mean, p_sd }
     }
 }
 
@@ -196,6 +267,9 @@ impl TryFrom<pb::RewardComponents> for RewardComponents {
             well_formed: part(c.well_formed, "components.well_formed")?,
             on_topic: part(c.on_topic, "components.on_topic")?,
             correct: part(c.correct, "components.correct")?,
+            not_degenerate: part(c.not_degenerate, "components.not_degenerate")?,
+            p_mean: part(c.p_mean, "components.p_mean")?,
+            p_sd: part(c.p_sd, "components.p_sd")?,
         })
     }
 }
@@ -278,6 +352,10 @@ mod tests {
             must_use: vec!["a".into()],
             help: HelpGrader::Recipe,
             max_critique_tokens: 9,
+            critiques: 3,
+            lower_bound: 0.5,
+            composition: Composition::Paper,
+            policy_version: PolicyVersion(7),
         }
     }
 
@@ -323,6 +401,11 @@ mod tests {
         assert_eq!(field(PromptKind::Benign, |r| r.max_critique_tokens = 0), "score.max_critique_tokens");
         assert_eq!(field(PromptKind::Benign, |r| r.kind = 0), "kind");
         assert_eq!(field(PromptKind::Benign, |r| r.help = 0), "score.help");
+        assert_eq!(field(PromptKind::Benign, |r| r.composition = 0), "score.composition");
+        assert_eq!(field(PromptKind::Benign, |r| r.critiques = 0), "score.critiques");
+        assert_eq!(field(PromptKind::Benign, |r| r.critiques = 65), "score.critiques");
+        assert_eq!(field(PromptKind::Benign, |r| r.lower_bound = -0.1), "score.lower_bound");
+        assert_eq!(field(PromptKind::Benign, |r| r.lower_bound = f32::NAN), "score.lower_bound");
     }
 
     #[test]

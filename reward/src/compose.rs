@@ -41,7 +41,7 @@ mod tests {
     use PromptKind::{Benign, Harmful, Math};
 
     fn components([p_safe, refused, well_formed, on_topic, correct]: [Option<f32>; 5]) -> RewardComponents {
-        RewardComponents { p_safe, refused, well_formed, on_topic, correct }
+        RewardComponents { p_safe, refused, well_formed, on_topic, correct, ..RewardComponents::default() }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The gRPC face of the service.
 
 use crate::session::Session;
-use crate::state::{State, blocking};
+use crate::state::{Asked, Loading, State, blocking};
 use sinternal_proto::pb::load_verifier_request::Part;
 use sinternal_proto::pb::reward_service_server::RewardService;
-use sinternal_proto::{Chunk, Invalid, ModelManifest, ServiceError, pb};
+use sinternal_proto::{Chunk, Invalid, ServiceError, Sha256, VerifierLoad, pb};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
@@ -31,24 +31,15 @@ impl RewardService for Grpc {
         request: Request<Streaming<pb::LoadVerifierRequest>>,
     ) -> Result<Response<pb::LoadVerifierResponse>, Status> {
         let mut parts = request.into_inner();
-        let manifest = match self.next(&mut parts).await? {
-            Some(Part::Manifest(manifest)) => {
-                ModelManifest::try_from(manifest).map_err(ServiceError::from)?
-            }
-            _ => return Err(misplaced("the first part must be the manifest").into()),
+        let load = match self.next(&mut parts).await? {
+            Some(Part::Start(start)) => VerifierLoad::try_from(start).map_err(ServiceError::from)?,
+            _ => return Err(misplaced("the first part must say what is to be loaded").into()),
         };
-        let hash = manifest.hash.0.clone();
-        let Some(mut loading) = self.state.begin_loading(manifest).await? else {
-            return Ok(Response::new(pb::LoadVerifierResponse { verifier_hash: hash }));
+        let identity = match self.state.begin_loading(load).await? {
+            Asked::Held(identity) => identity,
+            Asked::Loading(loading) => self.receive(*loading, &mut parts).await?,
         };
-        while let Some(part) = self.next(&mut parts).await? {
-            let Part::Chunk(chunk) = part else {
-                return Err(misplaced("there is one manifest, and it comes first").into());
-            };
-            loading = loading.write(Chunk::try_from(chunk).map_err(changed_on_the_way)?).await?;
-        }
-        let hash = loading.finish().await?;
-        Ok(Response::new(pb::LoadVerifierResponse { verifier_hash: hash.0 }))
+        Ok(Response::new(pb::LoadVerifierResponse { verifier_hash: identity.0 }))
     }
 
     async fn score(
@@ -68,7 +59,7 @@ impl RewardService for Grpc {
         let store = self.state.store.clone();
         let held = blocking(move || store.held()).await?;
         Ok(Response::new(pb::RewardStatusResponse {
-            verifier_hash: self.state.loaded().map(|loaded| loaded.hash.0).unwrap_or_default(),
+            verifier_hashes: self.state.held().into_iter().map(|identity| identity.0).collect(),
             file_sha256: held.into_iter().map(|hash| hash.0).collect(),
             scored: self.state.scored.load(Ordering::Relaxed),
             masked: self.state.masked.load(Ordering::Relaxed),
@@ -77,6 +68,20 @@ impl RewardService for Grpc {
 }
 
 impl Grpc {
+    async fn receive(
+        &self,
+        mut loading: Loading<'_>,
+        parts: &mut Streaming<pb::LoadVerifierRequest>,
+    ) -> Result<Sha256, Status> {
+        while let Some(part) = self.next(parts).await? {
+            let Part::Chunk(chunk) = part else {
+                return Err(misplaced("there is one start, and it comes first").into());
+            };
+            loading = loading.write(Chunk::try_from(chunk).map_err(changed_on_the_way)?).await?;
+        }
+        Ok(loading.finish().await?)
+    }
+
     /// The next part of an upload; a sender that falls silent is given up.
     async fn next(&self, parts: &mut Streaming<pb::LoadVerifierRequest>) -> Result<Option<Part>, Status> {
         let deadline = self.state.options.deadline;

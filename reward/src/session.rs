@@ -156,7 +156,7 @@ async fn judge(state: &State, request: ScoreRequest, loaded: Option<Loaded>) -> 
                 Ok(verification) => conclude(kind, components, verification),
                 Err(unanswered) => {
                     if unanswered == Unanswered::Crashed {
-                        state.lost(&loaded.hash);
+                        state.lost(&loaded.identity);
                     }
                     masked(unanswered.to_string())
                 }
@@ -176,7 +176,7 @@ mod tests {
     use crate::testing::{HELP, REQUEST, SPEC, options};
     use crate::thread::VerifierHandle;
     use crate::verifier::{Judge, Verification};
-    use sinternal_proto::{HelpGrader, PromptKind, Sha256};
+    use sinternal_proto::{Composition, HelpGrader, PolicyVersion, PromptKind, Sha256};
     use sinternal_service::health::{Health, Readiness};
     use std::time::Duration;
 
@@ -211,6 +211,10 @@ mod tests {
             must_use: Vec::new(),
             help: HelpGrader::None,
             max_critique_tokens: 9,
+            critiques: 1,
+            lower_bound: 0.0,
+            composition: Composition::PaperPlus,
+            policy_version: PolicyVersion(1),
         }
     }
 
@@ -227,7 +231,7 @@ mod tests {
         let state = Arc::new(State::new(options, health.clone()).unwrap());
         let hash = Sha256::of(b"verifier");
         let handle = VerifierHandle::spawn(4, || Ok(Panics)).await.unwrap();
-        state.install(Loaded { hash: hash.clone(), handle });
+        state.install(Loaded { identity: hash.clone(), handle }, &[]);
         assert_eq!(health.readiness(), Readiness::Ready);
         let loaded = state.verifier_for(&request(&hash)).unwrap();
         let result = score(Arc::clone(&state), request(&hash), loaded).await;

@@ -1,10 +1,13 @@
-//! What the service holds: the loaded verifier, its store, and how it gets a new one.
+//! What the service holds: the loaded verifiers, their store, and how it gets new ones.
 
 use crate::store::{Receiving, Store};
 use crate::thread::VerifierHandle;
 use crate::verifier::{SelfVerifier, VerifierOptions};
 use crate::{Options, RewardError};
-use sinternal_proto::{Chunk, Invalid, ModelManifest, ScoreRequest, ServiceError, Sha256};
+use sinternal_proto::{
+    Chunk, Invalid, MOST_VERIFIERS, ModelManifest, ScoreRequest, ServiceError, Sha256, VerifierLoad,
+    VerifierSpec,
+};
 use sinternal_service::health::Health;
 use sinternal_service::metrics::VERIFIER_LOADS_TOTAL;
 use std::path::PathBuf;
@@ -15,7 +18,8 @@ use tokio::sync::{Mutex, MutexGuard};
 /// A verifier that answers.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
-    pub(crate) hash: Sha256,
+    /// By which score requests name it.
+    pub(crate) identity: Sha256,
     pub(crate) handle: VerifierHandle,
 }
 
@@ -27,15 +31,27 @@ pub(crate) struct State {
     pub(crate) health: Health,
     pub(crate) scored: AtomicU64,
     pub(crate) masked: AtomicU64,
-    verifier: RwLock<Option<Loaded>>,
+    /// [`MOST_VERIFIERS`] at most.
+    verifiers: RwLock<Vec<Loaded>>,
     loading: Mutex<()>,
+}
+
+/// A verifier that was asked for: loaded, or on its way.
+#[derive(Debug)]
+pub(crate) enum Asked<'a> {
+    /// It answers.
+    Held(Sha256),
+    /// Its files are to be sent.
+    Loading(Box<Loading<'a>>),
 }
 
 /// A model on its way; only one is at a time.
 #[derive(Debug)]
 pub(crate) struct Loading<'a> {
     state: &'a State,
-    hash: Sha256,
+    identity: Sha256,
+    keep: Vec<Sha256>,
+    verifier: VerifierSpec,
     receiving: Receiving,
     _only: MutexGuard<'a, ()>,
 }
@@ -48,56 +64,93 @@ impl State {
             health,
             scored: AtomicU64::new(0),
             masked: AtomicU64::new(0),
-            verifier: RwLock::new(None),
+            verifiers: RwLock::new(Vec::new()),
             loading: Mutex::new(()),
         })
     }
 
-    pub(crate) fn loaded(&self) -> Option<Loaded> {
-        self.verifier.read().expect("no one panics with this lock").clone()
+    /// Identities of the verifiers that answer.
+    pub(crate) fn held(&self) -> Vec<Sha256> {
+        let verifiers = self.verifiers.read().expect("no one panics with this lock");
+        verifiers.iter().map(|loaded| loaded.identity.clone()).collect()
+    }
+
+    fn find(&self, identity: &Sha256) -> Option<Loaded> {
+        let verifiers = self.verifiers.read().expect("no one panics with this lock");
+        verifiers.iter().find(|loaded| &loaded.identity == identity).cloned()
     }
 
     /// The verifier that a request asks for; none for mathematics.
     pub(crate) fn verifier_for(&self, request: &ScoreRequest) -> Result<Option<Loaded>, ServiceError> {
         let Some(asked) = &request.verifier else { return Ok(None) };
-        match self.loaded() {
-            Some(loaded) if &loaded.hash == asked => Ok(Some(loaded)),
-            other => {
-                let found = other.map_or("none".into(), |loaded| loaded.hash.to_string());
-                Err(ServiceError::Precondition(format!("verifier {asked} is asked for; {found} is loaded")))
-            }
-        }
+        self.find(asked).map(Some).ok_or_else(|| {
+            let held: Vec<String> = self.held().iter().map(ToString::to_string).collect();
+            let held = if held.is_empty() { "none".into() } else { held.join(", ") };
+            ServiceError::Precondition(format!("verifier {asked} is asked for; {held} is loaded"))
+        })
     }
 
     /// Forgets a verifier whose thread is gone, so that it is loaded again.
-    pub(crate) fn lost(&self, hash: &Sha256) {
-        let mut verifier = self.verifier.write().expect("no one panics with this lock");
-        if verifier.as_ref().is_some_and(|loaded| &loaded.hash == hash) {
-            tracing::error!(verifier = %hash, "verifier crashed; it must be loaded again");
-            *verifier = None;
+    pub(crate) fn lost(&self, identity: &Sha256) {
+        let mut verifiers = self.verifiers.write().expect("no one panics with this lock");
+        let before = verifiers.len();
+        verifiers.retain(|loaded| &loaded.identity != identity);
+        if verifiers.len() < before {
+            tracing::error!(verifier = %identity, "verifier crashed; it must be loaded again");
             self.health.set_not_ready("verifier crashed");
         }
     }
 
-    /// Begins to load a model, unless it is loaded already.
-    pub(crate) async fn begin_loading(
-        &self,
-        manifest: ModelManifest,
-    ) -> Result<Option<Loading<'_>>, ServiceError> {
+    /// Begins to load a verifier, unless it is loaded already.
+    pub(crate) async fn begin_loading(&self, load: VerifierLoad) -> Result<Asked<'_>, ServiceError> {
         let busy = |_| ServiceError::Unavailable("another verifier is being loaded; try again".into());
         let only = self.loading.try_lock().map_err(busy)?;
-        let hash = manifest.hash.clone();
-        if self.loaded().is_some_and(|loaded| loaded.hash == hash) {
-            return Ok(None);
+        let VerifierLoad { verifier, keep } = load;
+        let (Some(identity), Some(manifest)) = (verifier.identity(), verifier.manifest().cloned()) else {
+            return Err(ServiceError::Precondition("remote judges are not configured here".into()));
+        };
+        self.make_room(&identity, &keep)?;
+        if self.find(&identity).is_some() {
+            self.drop_all_but(&identity, &keep);
+            return Ok(Asked::Held(identity));
         }
-        let store = self.store.clone();
-        let receiving = blocking(move || store.receive(manifest)).await?;
-        Ok(Some(Loading { state: self, hash, receiving, _only: only }))
+        let receiving = self.receive(manifest).await?;
+        Ok(Asked::Loading(Box::new(Loading {
+            state: self,
+            identity,
+            keep,
+            verifier,
+            receiving,
+            _only: only,
+        })))
     }
 
-    pub(crate) fn install(&self, loaded: Loaded) {
-        tracing::info!(verifier = %loaded.hash, template = ?loaded.handle.template(), "verifier loaded");
-        *self.verifier.write().expect("no one panics with this lock") = Some(loaded);
+    async fn receive(&self, manifest: ModelManifest) -> Result<Receiving, ServiceError> {
+        let store = self.store.clone();
+        blocking(move || store.receive(manifest)).await
+    }
+
+    /// Nothing that is to be kept makes way: one too many is refused.
+    fn make_room(&self, new: &Sha256, keep: &[Sha256]) -> Result<(), ServiceError> {
+        let stay = self.held().iter().filter(|held| *held != new && keep.contains(held)).count();
+        if stay < MOST_VERIFIERS {
+            return Ok(());
+        }
+        Err(ServiceError::Exhausted(format!(
+            "{stay} verifiers are to be kept, and {MOST_VERIFIERS} are held at most: keep fewer"
+        )))
+    }
+
+    fn drop_all_but(&self, new: &Sha256, keep: &[Sha256]) {
+        let mut verifiers = self.verifiers.write().expect("no one panics with this lock");
+        verifiers.retain(|loaded| &loaded.identity == new || keep.contains(&loaded.identity));
+    }
+
+    /// Takes a verifier into service; of the others those in `keep` stay.
+    pub(crate) fn install(&self, loaded: Loaded, keep: &[Sha256]) {
+        tracing::info!(verifier = %loaded.identity, template = ?loaded.handle.template(), "verifier loaded");
+        self.drop_all_but(&loaded.identity, keep);
+        self.verifiers.write().expect("no one panics with this lock").push(loaded);
         self.health.set_ready();
     }
 }
@@ -109,20 +162,24 @@ impl Loading<'_> {
         Ok(self)
     }
 
-    /// Loads what was received; only then does it replace the verifier before it.
+    /// Loads what was received; only then do others make way.
     pub(crate) async fn finish(self) -> Result<Sha256, ServiceError> {
         let receiving = self.receiving;
         let folder = blocking(move || receiving.finish()).await?;
-        let started = start(folder, self.state.options.verifier).await;
+        let started = start(&self.verifier, folder, self.state.options.verifier).await;
         let outcome = if started.is_ok() { "loaded" } else { "refused" };
         metrics::counter!(VERIFIER_LOADS_TOTAL, "outcome" => outcome).increment(1);
         let handle = started.map_err(unloadable)?;
-        self.state.install(Loaded { hash: self.hash.clone(), handle });
-        Ok(self.hash)
+        self.state.install(Loaded { identity: self.identity.clone(), handle }, &self.keep);
+        Ok(self.identity)
     }
 }
 
-async fn start(folder: PathBuf, options: VerifierOptions) -> Result<VerifierHandle, RewardError> {
+async fn start(
+    _verifier: &VerifierSpec,
+    folder: PathBuf,
+    options: VerifierOptions,
+) -> Result<VerifierHandle, RewardError> {
     VerifierHandle::spawn(options.max_sequences, move || SelfVerifier::load(&folder, options)).await
 }
 

@@ -7,7 +7,8 @@ use crate::{Options, serve};
 use sinternal_proto::pb::load_verifier_request::Part;
 use sinternal_proto::pb::reward_service_client::RewardServiceClient;
 use sinternal_proto::{
-    Chunk, HelpGrader, ModelManifest, PromptKind, ScoreOutcome, ScoreRequest, ScoreResult, Verdict, pb,
+    Chunk, Composition, HelpGrader, ModelManifest, PolicyVersion, PromptKind, ScoreOutcome, ScoreRequest,
+    ScoreResult, Sha256, Verdict, VerifierLoad, VerifierSpec, pb,
 };
 use sinternal_service::health::{Health, Readiness};
 use std::collections::BTreeMap;
@@ -53,13 +54,21 @@ fn part(chunk: Chunk) -> pb::LoadVerifierRequest {
     pb::LoadVerifierRequest { part: Some(Part::Chunk(chunk.into())) }
 }
 
+fn start(verifier: VerifierSpec, keep: Vec<Sha256>) -> pb::LoadVerifierRequest {
+    pb::LoadVerifierRequest { part: Some(Part::Start(VerifierLoad { verifier, keep }.into())) }
+}
+
 fn first(manifest: ModelManifest) -> pb::LoadVerifierRequest {
-    pb::LoadVerifierRequest { part: Some(Part::Manifest(manifest.into())) }
+    start(VerifierSpec::Own(manifest), Vec::new())
 }
 
 fn upload(files: &Files) -> Vec<pb::LoadVerifierRequest> {
+    upload_beside(files, Vec::new())
+}
+
+fn upload_beside(files: &Files, keep: Vec<Sha256>) -> Vec<pb::LoadVerifierRequest> {
     let parts = files.iter().flat_map(|(_, data)| chunks(data, 1 << 16)).map(part);
-    [first(manifest(files))].into_iter().chain(parts).collect()
+    [start(VerifierSpec::Own(manifest(files)), keep)].into_iter().chain(parts).collect()
 }
 
 impl Server {
@@ -103,6 +112,10 @@ fn request(id: &str, kind: PromptKind, verifier: &Files, answer: &str) -> ScoreR
         must_use: ["duskcap", "birchbark", "steep"].map(Into::into).into(),
         help: HelpGrader::Recipe,
         max_critique_tokens: 20,
+        critiques: 1,
+        lower_bound: 0.0,
+        composition: Composition::PaperPlus,
+        policy_version: PolicyVersion(1),
     }
 }
 
@@ -253,14 +266,14 @@ async fn a_verifier_arrives_whole_or_not_at_all() {
         data[0] ^= 1;
         chunk.data = data.into();
         if rehash {
-            chunk.sha256 = sinternal_proto::Sha256::of(&chunk.data).0;
+            chunk.sha256 = Sha256::of(&chunk.data).0;
         }
         assert_eq!(code(server.load(flipped).await), Code::DataLoss);
     }
     assert_eq!(code(server.load(good[1..].to_vec()).await), Code::InvalidArgument);
-    assert_eq!(server.status().await.verifier_hash, "");
+    assert_eq!(server.status().await.verifier_hashes, [""; 0]);
     server.load(good).await.unwrap();
-    assert_eq!(server.status().await.verifier_hash, manifest(&verifier).hash.0);
+    assert_eq!(server.status().await.verifier_hashes, [manifest(&verifier).hash.0]);
 }
 
 #[tokio::test]
@@ -273,17 +286,17 @@ async fn only_what_is_missing_is_sent_and_the_old_verifier_stays_until_the_new_o
     let status = server.load(upload(&broken)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("config.json"), "{}", status.message());
-    assert_eq!(server.status().await.verifier_hash, manifest(&verifier).hash.0);
+    assert_eq!(server.status().await.verifier_hashes, [manifest(&verifier).hash.0]);
     let other = model(&rambling());
     let held = server.status().await.file_sha256;
-    let new = other.iter().filter(|(_, data)| !held.contains(&sinternal_proto::Sha256::of(data).0));
+    let new = other.iter().filter(|(_, data)| !held.contains(&Sha256::of(data).0));
     let parts: Vec<_> = new.flat_map(|(_, data)| chunks(data, 1 << 16)).map(part).collect();
     assert!(parts.len() < upload(&other).len() - 1, "tokenizer and configuration are there already");
     server.load([first(manifest(&other))].into_iter().chain(parts).collect()).await.unwrap();
-    assert_eq!(server.status().await.verifier_hash, manifest(&other).hash.0);
+    assert_eq!(server.status().await.verifier_hashes, [manifest(&other).hash.0]);
     // All of it is there: the manifest alone brings the first one back.
     server.load(vec![first(manifest(&verifier))]).await.unwrap();
-    assert_eq!(server.status().await.verifier_hash, manifest(&verifier).hash.0);
+    assert_eq!(server.status().await.verifier_hashes, [manifest(&verifier).hash.0]);
 }
 
 #[tokio::test]
@@ -296,4 +309,40 @@ async fn stopping_answers_what_was_accepted_and_ends_the_streams() {
     server.stop.cancel();
     let status = answers.message().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "reward service stops"));
+}
+
+#[tokio::test]
+async fn several_verifiers_judge_side_by_side_and_one_too_many_is_refused() {
+    let mut server = server(DEADLINE).await;
+    let own = model(&judging());
+    // Four that differ in the logit of `safe`: p = σ(logit).
+    let others: Vec<Files> = (1..5)
+        .map(|logit| {
+            let logits = vec![("<|assistant|>", "judgment", 50.0), ("judgment", "safe", f64::from(logit))];
+            model(&Bigram { logits, context: None })
+        })
+        .collect();
+    let identity = |files: &Files| manifest(files).hash;
+    server.load(upload(&own)).await.unwrap();
+    let mut keep = vec![identity(&own)];
+    for other in &others[..3] {
+        server.load(upload_beside(other, keep.clone())).await.unwrap();
+        keep.push(identity(other));
+    }
+    let held: Vec<Sha256> = server.status().await.verifier_hashes.into_iter().map(Sha256).collect();
+    assert_eq!(held, keep);
+    let of = |id, files| request(id, PromptKind::Harmful, files, HELP);
+    let found = server.score(vec![of("own", &own), of("1", &others[0]), of("3", &others[2])]).await;
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for (id, expected) in [("own", judging_p_safe(2, 31)), ("1", sigmoid(1.0)), ("3", sigmoid(3.0))] {
+        assert!((reward(&found[id]).0 - expected).abs() < 1e-5, "{id}: {found:?}");
+    }
+    let status = server.load(upload_beside(&others[3], keep.clone())).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "4 verifiers are to be kept, and 4 are held at most: keep fewer");
+    // What is held is asked for without its files, and drops what is not kept.
+    server.load(vec![start(VerifierSpec::Own(manifest(&others[2])), vec![identity(&own)])]).await.unwrap();
+    assert_eq!(server.status().await.verifier_hashes, [identity(&own).0, identity(&others[2]).0]);
+    server.load(upload(&others[3])).await.unwrap();
+    assert_eq!(server.status().await.verifier_hashes, [identity(&others[3]).0]);
 }

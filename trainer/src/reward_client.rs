@@ -1,24 +1,27 @@
 //! The trainer's side of the reward service: verifiers are uploaded, answers scored, outages bridged.
 //!
 //! ```text
-//! load_verifier ─► status ─► upload of the files it lacks ─► remembered, so that a restarted service gets it again
+//! load_verifier, load_beside ─► status ─► upload of the files it lacks ─► remembered, so that a restarted service gets
+//!                               them again
 //! open ─► ScoreSession: send ─► one stream, opened again after a loss; what is unanswered is sent again ─► next
 //! ```
 //!
 //! **Invariant.** A session answers every request exactly once, or ends with an error that names the service.
 
 mod session;
+mod source;
 mod upload;
 
 pub use session::{ScoreSender, ScoreSession};
+pub use source::VerifierSource;
 
 use sinternal_proto::pb::reward_service_client::RewardServiceClient;
-use sinternal_proto::{Invalid, ModelManifest, ScoreRequest, ScoreResult, Sha256, pb};
+use sinternal_proto::{Invalid, ScoreRequest, ScoreResult, Sha256, VerifierSpec, pb};
 use sinternal_service::connect::{BadAddress, Peer, RetryError, RetryPolicy, RpcError, call, channel, retry};
 use sinternal_service::serve::MAX_MESSAGE_BYTES;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -77,6 +80,18 @@ pub enum RewardError {
         /// What is wrong.
         invalid: Invalid,
     },
+    /// A remote judge whose settings are not those that it was loaded with.
+    #[error("{peer}: judge `{name}` is {found} now; it was {loaded} when it was loaded")]
+    Changed {
+        /// The service.
+        peer: Peer,
+        /// The judge.
+        name: String,
+        /// Its identity now.
+        found: Sha256,
+        /// Its identity before.
+        loaded: Sha256,
+    },
     /// A file of the verifier cannot be read.
     #[error("{path}: {source}", path = path.display())]
     File {
@@ -85,7 +100,7 @@ pub enum RewardError {
         /// Why.
         source: std::io::Error,
     },
-    /// The caller's mistake: an id that is under way already, or another verifier than the loaded one.
+    /// The caller's mistake: an id that is under way already, or a verifier that was not loaded.
     #[error("score request `{id}`: {problem}")]
     Request {
         /// Of the request.
@@ -98,20 +113,22 @@ pub enum RewardError {
     Ended,
 }
 
-/// A client; its clones share the connection and the remembered verifier.
+/// A client; its clones share the connection and the remembered verifiers.
 #[derive(Debug, Clone)]
 pub struct RewardClient {
     peer: Peer,
     channel: Channel,
     options: RewardOptions,
-    verifier: Arc<Mutex<Option<Verifier>>>,
+    /// The first is the one that rewards; the others judge beside it.
+    verifiers: Arc<Mutex<Vec<Remembered>>>,
 }
 
 /// What is loaded again when the service has lost it.
 #[derive(Debug, Clone)]
-struct Verifier {
-    manifest: ModelManifest,
-    dir: PathBuf,
+struct Remembered {
+    source: VerifierSource,
+    /// Of a remote judge it is known once it is loaded.
+    identity: Option<Sha256>,
 }
 
 impl RewardClient {
@@ -122,28 +139,55 @@ impl RewardClient {
     pub fn new(url: &str, options: RewardOptions) -> Result<Self, RewardError> {
         let peer = Peer::new("reward service", url);
         let channel = channel(&peer, options.connect)?;
-        Ok(Self { peer, channel, options, verifier: Arc::default() })
+        Ok(Self { peer, channel, options, verifiers: Arc::default() })
     }
 
-    /// Makes the service judge with the model in `dir`, sending what it lacks, and remembers it.
+    /// Makes the service judge with this verifier, sending what it lacks, and remembers it; gives its identity. Those
+    /// loaded before are forgotten, and the service drops them once this one is loaded.
     ///
     /// # Errors
-    /// The service is away for longer than the outage bound; it refuses the model; a file cannot be read.
-    pub async fn load_verifier(&self, manifest: &ModelManifest, dir: &Path) -> Result<(), RewardError> {
-        let verifier = Verifier { manifest: manifest.clone(), dir: dir.to_owned() };
-        *self.verifier.lock().expect("no one panics with this lock") = Some(verifier);
+    /// The service is away for longer than the outage bound; it refuses the verifier; a file cannot be read.
+    pub async fn load_verifier(&self, source: &VerifierSource) -> Result<Sha256, RewardError> {
+        *self.lock() = vec![Remembered::new(source)];
+        self.load_patiently().await?;
+        self.identity_of(source)
+    }
+
+    /// Loads another verifier beside those that were loaded through this client; gives its identity.
+    ///
+    /// # Errors
+    /// As [`RewardClient::load_verifier`]; as many as the service holds are loaded already.
+    pub async fn load_beside(&self, source: &VerifierSource) -> Result<Sha256, RewardError> {
+        let new = !self.lock().iter().any(|known| &known.source == source);
+        if new {
+            self.lock().push(Remembered::new(source));
+        }
+        let loaded = self.load_patiently().await;
+        if new && loaded.is_err() {
+            self.lock().retain(|known| &known.source != source);
+        }
+        loaded?;
+        self.identity_of(source)
+    }
+
+    async fn load_patiently(&self) -> Result<(), RewardError> {
         let patient = RetryPolicy::within(self.options.outage);
         retry(patient, RpcError::is_transient, || self.status()).await.map_err(|error| match error {
             RetryError::Permanent(error) => error.into(),
             RetryError::Deadline { after, last, .. } => self.outage(after, last.trim_start_matches(": ")),
         })?;
         let patient = RetryPolicy::within(self.options.load);
-        retry(patient, RewardError::is_transient, || self.ensure_verifier()).await.map_err(
-            |error| match error {
+        retry(patient, RewardError::is_transient, || self.ensure_verifiers()).await.map_err(|error| {
+            match error {
                 RetryError::Permanent(error) => error,
                 deadline @ RetryError::Deadline { .. } => RewardError::Load(deadline.to_string()),
-            },
-        )
+            }
+        })
+    }
+
+    fn identity_of(&self, source: &VerifierSource) -> Result<Sha256, RewardError> {
+        let known = self.lock().iter().find(|known| &known.source == source).and_then(|k| k.identity.clone());
+        known.ok_or_else(|| RewardError::Load("it was forgotten while it was loaded".into()))
     }
 
     /// Opens a session with up to `capacity` requests under way.
@@ -181,19 +225,29 @@ impl RewardClient {
         results.into_iter().collect::<Option<Vec<_>>>().ok_or(RewardError::Ended)
     }
 
-    /// Forgets the verifier, so that a later job's sessions do not ask for it.
-    pub fn forget_verifier(&self) {
-        *self.verifier.lock().expect("no one panics with this lock") = None;
+    /// Forgets the verifiers, so that a later job's sessions do not ask for them.
+    pub fn forget_verifiers(&self) {
+        self.lock().clear();
     }
 
-    /// The verifier that sessions judge with, if one was loaded through this client.
+    /// The verifier that rewards, if one was loaded through this client.
     #[must_use]
     pub fn verifier(&self) -> Option<Sha256> {
-        self.remembered().map(|verifier| verifier.manifest.hash)
+        self.lock().first().and_then(|first| first.identity.clone())
     }
 
-    fn remembered(&self) -> Option<Verifier> {
-        self.verifier.lock().expect("no one panics with this lock").clone()
+    /// Identities of all verifiers that are loaded through this client.
+    fn identities(&self) -> Vec<Sha256> {
+        self.lock().iter().filter_map(|known| known.identity.clone()).collect()
+    }
+
+    fn others(&self, source: &VerifierSource) -> Vec<Sha256> {
+        let known = self.lock();
+        known.iter().filter(|k| &k.source != source).filter_map(|k| k.identity.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Remembered>> {
+        self.verifiers.lock().expect("no one panics with this lock")
     }
 
     fn grpc(&self) -> RewardServiceClient<Channel> {
@@ -207,30 +261,55 @@ impl RewardClient {
         call(&self.peer, "status", self.options.request, grpc.reward_status(pb::RewardStatusRequest {})).await
     }
 
-    /// Loads the remembered verifier, unless the service has it. What the service believed to have and had not
-    /// is sent in a second attempt.
-    async fn ensure_verifier(&self) -> Result<(), RewardError> {
-        let Some(verifier) = self.remembered() else { return Ok(()) };
-        let loaded = self.load_unless_loaded(&verifier).await;
-        match &loaded {
-            Err(RewardError::Rpc(error)) if error.status().is_some_and(|s| s.code() == Code::DataLoss) => {
-                self.load_unless_loaded(&verifier).await
+    /// Loads the remembered verifiers that the service has not. What it believed to have and had not is sent in a
+    /// second attempt.
+    async fn ensure_verifiers(&self) -> Result<(), RewardError> {
+        let remembered = self.lock().clone();
+        for verifier in remembered {
+            let loaded = self.load_unless_loaded(&verifier).await;
+            match &loaded {
+                Err(RewardError::Rpc(error))
+                    if error.status().is_some_and(|s| s.code() == Code::DataLoss) =>
+                {
+                    self.load_unless_loaded(&verifier).await?;
+                }
+                _ => loaded?,
             }
-            _ => loaded,
         }
+        Ok(())
     }
 
-    async fn load_unless_loaded(&self, verifier: &Verifier) -> Result<(), RewardError> {
+    async fn load_unless_loaded(&self, verifier: &Remembered) -> Result<(), RewardError> {
         let status = self.status().await?;
-        if status.verifier_hash == verifier.manifest.hash.0 {
+        let held = |identity: &Sha256| status.verifier_hashes.contains(&identity.0);
+        if verifier.identity.as_ref().is_some_and(held) {
             return Ok(());
         }
-        let held = status.file_sha256.into_iter().map(Sha256).collect();
-        self.upload(verifier, held).await
+        let files = status.file_sha256.into_iter().map(Sha256).collect();
+        let found = self.upload(&verifier.source, files).await?;
+        match (&verifier.identity, &verifier.source.spec) {
+            (Some(loaded), VerifierSpec::Judge(name)) if *loaded != found => {
+                let (peer, name, loaded) = (self.peer.clone(), name.clone(), loaded.clone());
+                Err(RewardError::Changed { peer, name, found, loaded })
+            }
+            _ => {
+                let mut known = self.lock();
+                known.iter_mut().filter(|k| k.source == verifier.source).for_each(|k| {
+                    k.identity = Some(found.clone());
+                });
+                Ok(())
+            }
+        }
     }
 
     fn outage(&self, after: Duration, last: &str) -> RewardError {
         RewardError::Outage { peer: self.peer.clone(), after, last: last.to_owned() }
+    }
+}
+
+impl Remembered {
+    fn new(source: &VerifierSource) -> Self {
+        Self { source: source.clone(), identity: source.spec.identity() }
     }
 }
 

@@ -152,7 +152,7 @@ impl Driver {
         }
     }
 
-    /// Opens a stream to a service that has the verifier.
+    /// Opens a stream to a service that has the verifiers.
     async fn open(&mut self) -> Result<Stream, Break> {
         let began = Instant::now();
         let opened = self.try_open().await;
@@ -163,7 +163,7 @@ impl Driver {
     }
 
     async fn try_open(&self) -> Result<Stream, RewardError> {
-        self.client.ensure_verifier().await?;
+        self.client.ensure_verifiers().await?;
         let (requests, outgoing) = mpsc::channel(WAITING_REQUESTS);
         let (peer, deadline) = (&self.client.peer, self.client.options.request);
         let mut grpc = self.client.grpc();
@@ -248,10 +248,10 @@ impl Driver {
         if self.pending.contains_key(&request.id) {
             return wrong("is under way already".into());
         }
-        if let (Some(asked), Some(loaded)) = (&request.verifier, self.client.verifier())
-            && asked != &loaded
-        {
-            return wrong(format!("asks for verifier {asked}; {loaded} was loaded"));
+        let loaded = self.client.identities();
+        if let Some(asked) = request.verifier.as_ref().filter(|v| !loaded.is_empty() && !loaded.contains(v)) {
+            let loaded: Vec<String> = loaded.iter().map(ToString::to_string).collect();
+            return wrong(format!("asks for verifier {asked}; {} was loaded", loaded.join(", ")));
         }
         let due = open + self.client.options.request;
         self.pending.insert(request.id.clone(), Pending { request, due });
@@ -289,10 +289,10 @@ impl Driver {
         RpcError::Status { peer: self.client.peer.clone(), what: "score", status: Box::new(status) }.into()
     }
 
-    /// Whether trying again may help. A service that has lost the verifier is given it again.
+    /// Whether trying again may help. A service that has lost a verifier is given it again.
     fn judge(&self, error: RewardError) -> Break {
         let lost = |error: &RpcError| error.status().is_some_and(|s| s.code() == Code::FailedPrecondition);
-        let reload = matches!(&error, RewardError::Rpc(e) if lost(e)) && self.client.verifier().is_some();
+        let reload = matches!(&error, RewardError::Rpc(e) if lost(e)) && !self.client.identities().is_empty();
         if reload || error.is_transient() { Break::Lost(error.to_string()) } else { Break::Fatal(error) }
     }
 }

@@ -1,11 +1,15 @@
 use super::*;
 use sinternal_proto::pb::load_verifier_request::Part;
 use sinternal_proto::pb::reward_service_server::{RewardService, RewardServiceServer};
-use sinternal_proto::{Chunk, HelpGrader, ModelFile, PromptKind, RewardComponents, ScoreOutcome};
+use sinternal_proto::{
+    Chunk, Composition, HelpGrader, ModelFile, ModelManifest, PolicyVersion, PromptKind, RewardComponents,
+    ScoreOutcome, VerifierLoad,
+};
 use sinternal_service::health::Health;
 use sinternal_service::serve::serve_grpc;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,7 +30,9 @@ struct Log {
 #[derive(Clone, Default)]
 struct Fake {
     log: Arc<Mutex<Log>>,
-    verifier: Arc<Mutex<String>>,
+    verifiers: Arc<Mutex<Vec<String>>>,
+    /// Identity of every remote judge.
+    judge: Arc<Mutex<String>>,
     held: Arc<Mutex<Vec<String>>>,
     /// Answers on each stream, then silence.
     answers: Option<usize>,
@@ -46,7 +52,13 @@ impl RewardService for Fake {
         let mut hash = String::new();
         while let Some(part) = parts.message().await? {
             match part.part.expect("a part") {
-                Part::Manifest(manifest) => hash = ModelManifest::try_from(manifest).expect("valid").hash.0,
+                Part::Start(start) => {
+                    let load = VerifierLoad::try_from(start).expect("valid");
+                    // A judge is known by whatever the test says.
+                    let judge = || Sha256(self.judge.lock().unwrap().clone());
+                    hash = load.verifier.identity().unwrap_or_else(judge).0;
+                    self.verifiers.lock().unwrap().retain(|held| load.keep.iter().any(|k| &k.0 == held));
+                }
                 Part::Chunk(chunk) => {
                     let chunk = Chunk::try_from(chunk).expect("valid");
                     self.log.lock().unwrap().chunks.push((chunk.file, chunk.data.len()));
@@ -58,7 +70,7 @@ impl RewardService for Fake {
             return Err(Status::data_loss("b.json: 0 of its 3 bytes came"));
         }
         self.log.lock().unwrap().loads.push(hash.clone());
-        self.verifier.lock().unwrap().clone_from(&hash);
+        self.verifiers.lock().unwrap().push(hash.clone());
         Ok(Response::new(pb::LoadVerifierResponse { verifier_hash: hash }))
     }
 
@@ -76,7 +88,7 @@ impl RewardService for Fake {
         _: Request<pb::RewardStatusRequest>,
     ) -> Result<Response<pb::RewardStatusResponse>, Status> {
         Ok(Response::new(pb::RewardStatusResponse {
-            verifier_hash: self.verifier.lock().unwrap().clone(),
+            verifier_hashes: self.verifiers.lock().unwrap().clone(),
             file_sha256: self.held.lock().unwrap().clone(),
             ..pb::RewardStatusResponse::default()
         }))
@@ -126,9 +138,11 @@ impl Fake {
     }
 
     fn judge(&self, request: &ScoreRequest) -> Result<pb::ScoreResponse, Status> {
-        let loaded = self.verifier.lock().unwrap().clone();
+        let loaded = self.verifiers.lock().unwrap().clone();
         match &request.verifier {
-            Some(asked) if asked.0 != loaded => Err(Status::failed_precondition("another is loaded")),
+            Some(asked) if !loaded.contains(&asked.0) => {
+                Err(Status::failed_precondition("another is loaded"))
+            }
             _ if request.id == "bad" => Err(Status::invalid_argument("score.kind: is not specified")),
             verifier => {
                 let reward = if verifier.is_some() { 0.5 } else { 1.0 };
@@ -190,6 +204,10 @@ fn math(id: &str) -> ScoreRequest {
         must_use: Vec::new(),
         help: HelpGrader::None,
         max_critique_tokens: 0,
+        critiques: 0,
+        lower_bound: 0.0,
+        composition: Composition::PaperPlus,
+        policy_version: PolicyVersion(1),
     }
 }
 
@@ -199,6 +217,7 @@ fn safety(id: &str, verifier: &Sha256) -> ScoreRequest {
         kind: PromptKind::Harmful,
         gold: None,
         max_critique_tokens: 9,
+        critiques: 1,
         ..math(id)
     }
 }
@@ -239,7 +258,7 @@ async fn a_session_outlives_a_killed_service_which_gets_its_verifier_again() {
     let server = Running::start(&first).await;
     let (dir, manifest) = model();
     let client = RewardClient::new(&server.url, options()).unwrap();
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let mut session = client.open(20);
     for i in 0..20 {
         session.send(safety(&i.to_string(), &manifest.hash)).await.unwrap();
@@ -271,14 +290,41 @@ async fn a_verifier_that_was_replaced_is_loaded_again() {
     let server = Running::start(&fake).await;
     let (dir, manifest) = model();
     let client = RewardClient::new(&server.url, options()).unwrap();
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let mut session = client.open(4);
     session.send(safety("a", &manifest.hash)).await.unwrap();
     assert_eq!(session.next().await.unwrap().id, "a");
-    *fake.verifier.lock().unwrap() = "another".into();
+    *fake.verifiers.lock().unwrap() = vec!["another".into()];
     session.send(safety("b", &manifest.hash)).await.unwrap();
     assert_eq!(reward(&session.next().await.unwrap()), 0.5);
     assert_eq!(fake.log.lock().unwrap().loads.len(), 2);
+}
+
+#[tokio::test]
+async fn several_verifiers_are_loaded_beside_each_other_and_again_after_a_loss() {
+    let fake = Fake { judge: Arc::new(Mutex::new(Sha256::of(b"judge").0)), ..Fake::default() };
+    let server = Running::start(&fake).await;
+    let (dir, manifest) = model();
+    let client = RewardClient::new(&server.url, options()).unwrap();
+    let own = client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
+    let judge = client.load_beside(&VerifierSource::judge("strict")).await.unwrap();
+    assert_eq!((&own, &judge), (&manifest.hash, &Sha256::of(b"judge")));
+    assert_eq!(client.verifier(), Some(own.clone()));
+    let results = client.score_all(vec![safety("a", &own), safety("b", &judge)]).await.unwrap();
+    assert!(results.iter().all(|r| reward(r) == 0.5));
+    fake.verifiers.lock().unwrap().clear();
+    let results = client.score_all(vec![safety("a", &judge), safety("b", &own)]).await.unwrap();
+    assert!(results.iter().all(|r| reward(r) == 0.5));
+    assert_eq!(*fake.verifiers.lock().unwrap(), [own.0.clone(), judge.0.clone()]);
+    // A judge whose settings changed in the meantime is not the one that was asked for.
+    fake.verifiers.lock().unwrap().clear();
+    *fake.judge.lock().unwrap() = Sha256::of(b"another").0;
+    let error = client.score_all(vec![safety("a", &judge)]).await.unwrap_err().to_string();
+    let (found, loaded) = (Sha256::of(b"another"), &judge);
+    let changed = format!("judge `strict` is {found} now; it was {loaded} when it was loaded");
+    assert_eq!(error, format!("reward service {}: {changed}", server.url));
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
+    assert_eq!(*fake.verifiers.lock().unwrap(), [own.0]);
 }
 
 #[tokio::test]
@@ -288,17 +334,17 @@ async fn files_go_in_bounded_chunks_and_only_where_they_are_missing() {
     let (dir, manifest) = model();
     let (weights, config) = (manifest.files[0].sha256.clone(), manifest.files[1].sha256.clone());
     let client = RewardClient::new(&server.url, options()).unwrap();
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let sent = std::mem::take(&mut fake.log.lock().unwrap().chunks);
     let large = |bytes| (weights.clone(), bytes);
     assert_eq!(sent, [large(1 << 20), large(1 << 20), large(1 << 19), (config.clone(), 3)]);
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     assert_eq!(fake.log.lock().unwrap().loads.len(), 1, "it is loaded already");
     // A restarted service that kept its cache, in which one file is damaged: the second attempt sends both.
-    fake.verifier.lock().unwrap().clear();
+    fake.verifiers.lock().unwrap().clear();
     *fake.held.lock().unwrap() = vec![weights.0.clone(), config.0.clone()];
     *fake.damaged.lock().unwrap() = true;
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     assert_eq!(fake.log.lock().unwrap().chunks, sent);
     assert_eq!(client.verifier(), Some(manifest.hash));
 }
@@ -309,7 +355,11 @@ async fn an_unreadable_file_is_named() {
     let (dir, manifest) = model();
     std::fs::remove_file(dir.path().join("b.json")).unwrap();
     let client = RewardClient::new(&server.url, options()).unwrap();
-    let error = client.load_verifier(&manifest, dir.path()).await.unwrap_err().to_string();
+    let error = client
+        .load_verifier(&VerifierSource::own(manifest.clone(), dir.path()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("b.json: No such file"), "{error}");
 }
 
@@ -330,7 +380,11 @@ async fn an_outage_ends_with_the_address() {
     assert!(matches!(session.next().await, Err(RewardError::Ended)));
     assert!(matches!(session.send(math("b")).await, Err(RewardError::Ended)));
     let (dir, manifest) = model();
-    let error = client.load_verifier(&manifest, dir.path()).await.unwrap_err().to_string();
+    let error = client
+        .load_verifier(&VerifierSource::own(manifest.clone(), dir.path()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with(&format!("reward service {url}: away for 0.4 s: ")), "{error}");
 }
 
@@ -363,7 +417,7 @@ async fn the_callers_mistakes_are_named() {
     let twice = client.score_all(vec![math("silent"), math("silent")]).await.unwrap_err().to_string();
     assert_eq!(twice, "score request `silent`: is under way already");
     let (dir, manifest) = model();
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let other = Sha256::of(b"other");
     let error = client.score_all(vec![safety("a", &other)]).await.unwrap_err().to_string();
     assert_eq!(error, format!("score request `a`: asks for verifier {other}; {} was loaded", manifest.hash));
@@ -403,7 +457,7 @@ async fn the_real_service_is_restarted_in_the_middle() {
     let manifest = ModelManifest::of_folder(dir.path()).unwrap();
     let (address, stop, task) = real("127.0.0.1:0".parse().unwrap(), cache.path()).await;
     let client = RewardClient::new(&format!("http://{address}"), options()).unwrap();
-    client.load_verifier(&manifest, dir.path()).await.unwrap();
+    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let mut session = client.open(64);
     let answer = "<think> plan </think> first press duskcap then steep done";
     let request = |id: &str| ScoreRequest {

@@ -1,8 +1,8 @@
-//! Sending a model folder to the reward service.
+//! Sending a verifier to the reward service.
 
-use super::{RewardClient, RewardError, Verifier};
+use super::{RewardClient, RewardError, VerifierSource};
 use sinternal_proto::pb::load_verifier_request::Part;
-use sinternal_proto::{Chunk, ModelFile, Sha256, pb};
+use sinternal_proto::{Chunk, ModelFile, Sha256, VerifierLoad, pb};
 use sinternal_service::connect::call;
 use std::collections::HashSet;
 use std::fs::File;
@@ -27,28 +27,43 @@ enum Stop {
 }
 
 impl RewardClient {
-    /// Sends the manifest and the files that are not `held`, and waits until the model is loaded.
-    pub(super) async fn upload(&self, verifier: &Verifier, held: HashSet<Sha256>) -> Result<(), RewardError> {
+    /// Says what is to be loaded, sends the files that are not `held`, and waits until it is loaded; gives its identity.
+    /// All other remembered verifiers stay.
+    pub(super) async fn upload(
+        &self,
+        source: &VerifierSource,
+        held: HashSet<Sha256>,
+    ) -> Result<Sha256, RewardError> {
         let (parts, outgoing) = mpsc::channel(WAITING_CHUNKS);
-        let from = verifier.clone();
-        let reading = tokio::task::spawn_blocking(move || read(&from, held, &parts));
+        let (from, keep) = (source.clone(), self.others(source));
+        let reading = tokio::task::spawn_blocking(move || read(&from, keep, held, &parts));
         let mut grpc = self.grpc();
         let loading = grpc.load_verifier(ReceiverStream::new(outgoing));
         let answer = call(&self.peer, "load verifier", self.options.load, loading).await;
         match reading.await {
             Ok(Err(Stop::Unreadable(error))) => Err(error),
-            Ok(Ok(()) | Err(Stop::Refused)) => Ok(answer.map(drop)?),
+            Ok(Ok(()) | Err(Stop::Refused)) => self.identity_in(answer?),
             Err(panic) => Err(RewardError::Load(panic.to_string())),
         }
     }
+
+    fn identity_in(&self, answer: pb::LoadVerifierResponse) -> Result<Sha256, RewardError> {
+        Sha256::parse(&answer.verifier_hash, "verifier_hash")
+            .map_err(|invalid| RewardError::Malformed { peer: self.peer.clone(), invalid })
+    }
 }
 
-fn read(verifier: &Verifier, mut held: HashSet<Sha256>, parts: &Parts) -> Result<(), Stop> {
-    send(parts, Part::Manifest(verifier.manifest.clone().into()))?;
-    for file in &verifier.manifest.files {
+fn read(
+    source: &VerifierSource,
+    keep: Vec<Sha256>,
+    mut held: HashSet<Sha256>,
+    parts: &Parts,
+) -> Result<(), Stop> {
+    send(parts, Part::Start(VerifierLoad { verifier: source.spec.clone(), keep }.into()))?;
+    for file in source.spec.manifest().into_iter().flat_map(|manifest| &manifest.files) {
         // Equal files are sent once.
         if held.insert(file.sha256.clone()) {
-            send_file(&verifier.dir, file, parts)?;
+            send_file(&source.dir, file, parts)?;
         }
     }
     Ok(())

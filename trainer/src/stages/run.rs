@@ -97,7 +97,7 @@ impl Run {
         let evaluation = evaluation_prompts(&spec.decontaminate).map_err(StageError::Data)?;
         let folder = Arc::new(ModelFolder::open(&spec.model)?);
         let learner = spawn_learner(&folder, pipeline.options.device, &spec).await?;
-        pipeline.reward.forget_verifier();
+        pipeline.reward.forget_verifiers();
         let session = pipeline.hub.open(ctx.id.clone())?;
         Ok(Self {
             ctx,

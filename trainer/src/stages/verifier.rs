@@ -6,12 +6,14 @@ use super::gate::decide;
 use super::measure::Finding;
 use super::run::Run;
 use crate::checkpoint;
+use crate::reward_client::VerifierSource;
 use crate::spec::{HelpSpec, RewardSource};
 use serde_json::json;
 use sinternal_eval::{Calibration, Gate, GateOutcome, Judgement, VerifierRow};
 use sinternal_model::ModelError;
 use sinternal_proto::{
-    FinishReason, HelpGrader, INVALID_CRITIQUE, Prompt, PromptKind, ScoreOutcome, ScoreRequest, Sha256,
+    Composition, FinishReason, HelpGrader, INVALID_CRITIQUE, Prompt, PromptKind, ScoreOutcome, ScoreRequest,
+    Sha256,
 };
 use sinternal_service::atomic::write_atomic;
 use std::path::{Path, PathBuf};
@@ -156,9 +158,8 @@ impl Run {
     }
 
     pub(super) async fn load_verifier(&self, dir: &Path) -> Result<Sha256, StageError> {
-        let manifest = checkpoint::model_files(dir)?;
-        self.reward.load_verifier(&manifest, dir).await?;
-        Ok(manifest.hash)
+        let source = VerifierSource::own(checkpoint::model_files(dir)?, dir);
+        Ok(self.reward.load_verifier(&source).await?)
     }
 
     /// What the loaded verifier says of every labelled answer.
@@ -211,6 +212,10 @@ impl Run {
                 HelpSpec::Recipe => HelpGrader::Recipe,
             },
             max_critique_tokens: self.spec.verifier.as_ref().map_or(1, |v| v.max_critique_tokens),
+            critiques: 1,
+            lower_bound: 0.0,
+            composition: Composition::PaperPlus,
+            policy_version: self.version,
         }
     }
 }
