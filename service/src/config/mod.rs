@@ -10,6 +10,7 @@
 //! **Invariant.** Every key that was given is either used or refused; an error names the source and the key.
 
 mod error;
+mod judge;
 mod keys;
 mod layer;
 mod rules;
@@ -18,6 +19,7 @@ mod service;
 mod strict;
 
 pub use error::{ConfigError, Invalid};
+pub use judge::JudgeConfig;
 pub use service::{
     Device, LogConfig, LogFormat, RewardConfig, RolloutWorkerConfig, ServiceConfig, TrainerConfig, UpConfig,
 };

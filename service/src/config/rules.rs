@@ -42,6 +42,9 @@ impl Config for ServiceConfig {
         ] {
             positive(key, duration)?;
         }
+        for (name, judge) in &reward.judges {
+            judge.chat.validate(&format!("reward.judges.{name}"))?;
+        }
         heartbeats_keep_leases(trainer.heartbeat, trainer.lease)
     }
 }

@@ -1,7 +1,9 @@
 //! The configuration of the processes themselves: addresses, folders, threads, deadlines.
 
+use super::JudgeConfig;
 use super::seconds;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,6 +84,8 @@ pub struct RewardConfig {
     /// Deadline of a graceful stop.
     #[serde(rename = "drain_s", with = "seconds")]
     pub drain: Duration,
+    /// Remote judges by the names that jobs call them: `[reward.judges.NAME]`.
+    pub judges: BTreeMap<String, JudgeConfig>,
 }
 
 /// A rollout worker process.
@@ -184,6 +188,7 @@ impl Default for RewardConfig {
             kv_budget_bytes: 2 << 30,
             score: Duration::from_secs(300),
             drain: Duration::from_secs(10),
+            judges: BTreeMap::new(),
         }
     }
 }

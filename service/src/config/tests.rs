@@ -137,6 +137,35 @@ fn rules_are_checked_with_the_source() {
         .expect("free ports");
 }
 
+#[test]
+fn remote_judges_are_chat_endpoints_with_a_rubric() {
+    let file = "[reward.judges.strict]\nbase_url = 'https://x/v1'\nmodel = 'm'\nrubric = 'Be strict.'\n\
+                [reward.judges.local]\nbase_url = 'http://127.0.0.1:8000/v1'\nmodel = 'm'\ncall_s = 5\n";
+    let config = load_text(file, &[], &[]).expect("valid").value;
+    let judges = &config.reward.judges;
+    assert_eq!((judges.len(), judges["strict"].rubric.as_str()), (2, "Be strict."));
+    assert_eq!(judges["local"].chat.call, Duration::from_secs(5));
+    let text = to_toml(&config).expect("representable");
+    assert_eq!(parse_strict::<ServiceConfig>(&text, "shown").expect("valid"), config, "{text}");
+    let refused = |line: &str| {
+        refusal(&format!("[reward.judges.a]\nbase_url = 'https://x/v1'\nmodel = 'm'\n{line}\n"), &[], &[])
+    };
+    assert_eq!(
+        refused("modle = 'n'"),
+        "service.toml: unknown key `reward.judges.a.modle`; did you mean `reward.judges.a.model`?"
+    );
+    assert_eq!(
+        refused("temperature = 9"),
+        "service.toml: `reward.judges.a.temperature` must be 0 to 2; it is 9"
+    );
+    assert_eq!(
+        refused("rubric = 3"),
+        "configuration: `reward.judges.a`: rubric must be a string; it is of type integer"
+    );
+    let missing = refusal("[reward.judges.a]\nmodel = 'm'\n", &[], &[]);
+    assert!(missing.starts_with("configuration: `reward.judges.a.base_url` must be set"), "{missing}");
+}
+
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Job {
