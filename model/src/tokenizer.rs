@@ -52,8 +52,16 @@ impl Tokenizer {
     /// # Errors
     /// No template, or one that fails on these messages.
     pub fn encode_chat(&self, messages: &[ChatTurn<'_>], generate: bool) -> Result<Vec<u32>, ModelError> {
-        let text = self.render(messages, generate)?;
-        let encoded = pieces(&text).map(
+        self.encode_marked(&self.render(messages, generate)?)
+    }
+
+    /// Encodes text in which [`crate::untrusted`] marks what is not trusted: that is encoded on its own and gives no
+    /// special token.
+    ///
+    /// # Errors
+    /// Text that the tokenizer refuses.
+    pub fn encode_marked(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoded = pieces(text).map(
             |(piece, trusted)| {
                 if trusted { self.encode(piece) } else { self.encode_plain(piece) }
             },

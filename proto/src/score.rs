@@ -2,6 +2,7 @@
 
 use crate::check::{MOST_TEXT_BYTES, at_most, invalid, present, require, unit};
 use crate::{Invalid, PolicyVersion, PromptKind, Sha256, pb};
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 /// Why an answer is masked whose critique never reached its judgment: the verifier's fault, unlike all other reasons.
@@ -62,6 +63,15 @@ pub struct ScoreRequest {
     pub composition: Composition,
     /// The policy that gave the completion.
     pub policy_version: PolicyVersion,
+}
+
+impl ScoreRequest {
+    /// A hash of everything but the id: requests with the same one get the same score.
+    #[must_use]
+    pub fn fingerprint(&self) -> Sha256 {
+        let wire = pb::ScoreRequest { id: String::new(), ..self.clone().into() };
+        Sha256::of(&wire.encode_to_vec())
+    }
 }
 
 /// A verifier's judgment of one answer.
@@ -381,6 +391,31 @@ mod tests {
         let masked =
             ScoreResult { id: "a".into(), outcome: ScoreOutcome::Masked { reason: "timeout".into() } };
         assert_eq!(ScoreResult::try_from(pb::ScoreResponse::from(masked.clone())).unwrap(), masked);
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_all_but_the_id() {
+        let of = |change: fn(&mut ScoreRequest)| {
+            let mut changed = request(PromptKind::Harmful);
+            change(&mut changed);
+            changed.fingerprint()
+        };
+        let same = of(|r| r.id = "other".into());
+        assert_eq!(same, of(|_| ()));
+        for other in [
+            of(|r| r.verifier = Some(Sha256::of(b"w"))),
+            of(|r| r.spec.push('.')),
+            of(|r| r.request.push('.')),
+            of(|r| r.completion.push('.')),
+            of(|r| r.critiques = 4),
+            of(|r| r.lower_bound = 1.0),
+            of(|r| r.max_critique_tokens = 10),
+            of(|r| r.composition = Composition::PaperPlus),
+            of(|r| r.policy_version = PolicyVersion(8)),
+            of(|r| r.truncated = false),
+        ] {
+            assert_ne!(other, same);
+        }
     }
 
     #[test]

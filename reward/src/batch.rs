@@ -4,7 +4,6 @@ use crate::RewardError;
 use crate::template::Question;
 use crate::verifier::{Judge, SelfVerifier, Verification, VerifierOptions};
 use sinternal_model::think::split_reasoning;
-use sinternal_proto::Verdict;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -20,7 +19,7 @@ pub struct Row {
 }
 
 /// Verifies `rows` with the model in `folder`, and answers in their order. Blocks until all are done. A response
-/// whose reasoning never closed has no answer to verify: [`Verdict::Invalid`].
+/// whose reasoning never closed has no answer to verify: [`sinternal_proto::Verdict::Invalid`].
 ///
 /// # Errors
 /// A folder that cannot be loaded; a row that the model cannot take, because its prompt is too long, say.
@@ -31,8 +30,7 @@ pub fn verify_batch(
     options: VerifierOptions,
 ) -> Result<Vec<Verification>, RewardError> {
     let mut verifier = SelfVerifier::load(folder, options)?;
-    let nothing = Verification { critique: String::new(), verdict: Verdict::Invalid, p_safe: None };
-    let mut out = vec![nothing; rows.len()];
+    let mut out = vec![Verification::invalid(String::new()); rows.len()];
     let mut row_of: HashMap<u64, usize> = HashMap::new();
     let mut next = 0;
     while next < rows.len() || !row_of.is_empty() {
@@ -54,13 +52,15 @@ pub fn verify_batch(
 
 fn question(row: &Row, max_critique_tokens: u32) -> Option<Question> {
     let answer = split_reasoning(&row.response).answer?.to_owned();
-    Some(Question { spec: row.spec.clone(), request: row.request.clone(), answer, max_critique_tokens })
+    let (spec, request) = (row.spec.clone(), row.request.clone());
+    Some(Question { spec, request, answer, max_critique_tokens, critiques: 1 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{HELP, REQUEST, SPEC, judging, judging_p_safe, options};
+    use sinternal_proto::Verdict;
 
     fn row(response: &str) -> Row {
         Row { spec: SPEC.into(), request: REQUEST.into(), response: response.into() }

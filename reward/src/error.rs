@@ -1,6 +1,7 @@
 //! What can go wrong in loading and running a verifier, or the service.
 
 use sinternal_model::ModelError;
+use sinternal_service::chat_api::ChatSetupError;
 use sinternal_service::serve::{BindError, ServeError};
 use sinternal_service::telemetry::MetricsError;
 use std::path::PathBuf;
@@ -12,10 +13,18 @@ pub enum RewardError {
     #[error("verifier: {0}")]
     Model(#[from] ModelError),
     /// A tokenizer in which a verdict cannot be read.
-    #[error("verifier: its tokenizer does not tell `{judgment} safe` from `{judgment} unsafe`")]
+    #[error("verifier: its tokenizer does not tell {lines}")]
     Verdicts {
-        /// What stands before the verdict.
-        judgment: &'static str,
+        /// The lines that it should tell apart.
+        lines: String,
+    },
+    /// A remote judge that cannot be set up.
+    #[error("[reward.judges.{name}]: {source}")]
+    Judge {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: ChatSetupError,
     },
     /// The thread that owns the model is gone.
     #[error("verifier crashed; its panic is in the log")]
@@ -48,6 +57,12 @@ pub enum RewardError {
 }
 
 impl RewardError {
+    /// The words do not differ after `lead`.
+    pub(crate) fn verdicts(lead: &str, words: &[&str]) -> Self {
+        let lines: Vec<String> = words.iter().map(|word| format!("`{lead}{word}`")).collect();
+        Self::Verdicts { lines: lines.join(" from ") }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }

@@ -7,10 +7,11 @@ use crate::verifier::VerifierOptions;
 use sinternal_model::device::parse_device;
 use sinternal_model::{Kind, set_threads};
 use sinternal_proto::pb::reward_service_server::RewardServiceServer;
-use sinternal_service::config::{Device, RewardConfig};
+use sinternal_service::config::{Device, JudgeConfig, RewardConfig};
 use sinternal_service::health::Health;
 use sinternal_service::serve::{MAX_MESSAGE_BYTES, bind, serve_grpc};
 use sinternal_service::telemetry::{Role, serve_metrics};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Options {
     pub verifier: VerifierOptions,
     /// From an answer's arrival to its score, then it is masked; also the longest pause in an upload.
     pub deadline: Duration,
+    /// Remote judges by name.
+    pub judges: BTreeMap<String, JudgeConfig>,
 }
 
 impl Options {
@@ -50,6 +53,7 @@ impl Options {
             cache_bytes: CACHE_BYTES,
             verifier: VerifierOptions { device, kind, max_sequences, kv_budget_bytes },
             deadline: config.score,
+            judges: config.judges.clone(),
         })
     }
 }
@@ -85,7 +89,7 @@ pub async fn run(config: &RewardConfig, shutdown: impl Future<Output = ()>) -> R
 /// accepted, and end. After `drain` they are cut.
 ///
 /// # Errors
-/// A cache folder that cannot be made; a transport that breaks down.
+/// A cache folder or a remote judge that cannot be set up; a transport that breaks down.
 pub async fn serve(
     listener: TcpListener,
     options: Options,

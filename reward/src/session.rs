@@ -1,13 +1,15 @@
 //! One scoring stream: bounded, each request answered once, in the order in which they are done.
 
-use crate::grade::{Graded, conclude, grade, masked};
+use crate::grade::{Graded, Reward, conclude, grade, masked};
 use crate::state::{Loaded, State};
 use crate::template::Template;
-use crate::thread::{Unanswered, VERIFIER_CRASHED, VERIFIER_REFUSED};
+use crate::thread::{JUDGE_FAILED, Unanswered, VERIFIER_CRASHED, VERIFIER_REFUSED};
 use sinternal_proto::{
     INVALID_CRITIQUE, Invalid, ScoreOutcome, ScoreRequest, ScoreResult, ServiceError, Verdict, pb,
 };
-use sinternal_service::metrics::{PARSE_FAILURES_TOTAL, SCORE_SECONDS, SCORED_TOTAL};
+use sinternal_service::metrics::{
+    PARSE_FAILURES_TOTAL, SCORE_CACHE_HITS_TOTAL, SCORE_SECONDS, SCORED_TOTAL, VERDICTS_TOTAL,
+};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -113,9 +115,6 @@ impl State {
         };
         count.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(SCORED_TOTAL, "outcome" => label).increment(1);
-        if label == INVALID_CRITIQUE {
-            metrics::counter!(PARSE_FAILURES_TOTAL, "reward" => "p_safe").increment(1);
-        }
     }
 }
 
@@ -130,7 +129,7 @@ fn verdict_label(verdict: Option<Verdict>) -> &'static str {
 
 /// One of few labels, whatever the reason says in detail.
 fn mask_label(reason: &str) -> &'static str {
-    let known = [INVALID_CRITIQUE, TIMEOUT, VERIFIER_CRASHED, VERIFIER_REFUSED, GRADER_CRASHED];
+    let known = [INVALID_CRITIQUE, TIMEOUT, VERIFIER_CRASHED, VERIFIER_REFUSED, JUDGE_FAILED, GRADER_CRASHED];
     known.into_iter().find(|label| reason.starts_with(label)).unwrap_or("masked")
 }
 
@@ -145,26 +144,59 @@ async fn score(state: Arc<State>, request: ScoreRequest, loaded: Option<Loaded>)
 }
 
 async fn judge(state: &State, request: ScoreRequest, loaded: Option<Loaded>) -> ScoreOutcome {
-    let kind = request.kind;
-    let template = loaded.as_ref().map_or(Template::General, |loaded| loaded.handle.template());
-    // Off this thread, for a grader may take its time; a panic in it ends nothing else.
-    let graded = tokio::task::spawn_blocking(move || grade(&request, template)).await;
-    match (graded, loaded) {
-        (Ok(Graded::Done(outcome)), _) => outcome,
-        (Ok(Graded::Ask { question, components }), Some(loaded)) => {
-            match loaded.handle.verify(question).await {
-                Ok(verification) => conclude(kind, components, verification),
-                Err(unanswered) => {
-                    if unanswered == Unanswered::Crashed {
-                        state.lost(&loaded.identity);
-                    }
-                    masked(unanswered.to_string())
-                }
-            }
+    let Some(loaded) = loaded else { return graded(request).await };
+    let key = request.fingerprint();
+    let (outcome, hit) = state.cache.get_or_score(key, ask(state, request, &loaded)).await;
+    if hit {
+        metrics::counter!(SCORE_CACHE_HITS_TOTAL).increment(1);
+    }
+    outcome
+}
+
+/// Without a verifier: mathematics.
+async fn graded(request: ScoreRequest) -> ScoreOutcome {
+    match off_thread(request, Template::General).await {
+        Some(Graded::Done(outcome)) => outcome,
+        Some(Graded::Ask { .. }) => masked(VERIFIER_REFUSED),
+        None => masked(GRADER_CRASHED),
+    }
+}
+
+async fn ask(state: &State, request: ScoreRequest, loaded: &Loaded) -> ScoreOutcome {
+    let reward = Reward::of(&request);
+    let (question, components) = match off_thread(request, loaded.handle.template()).await {
+        Some(Graded::Done(outcome)) => return outcome,
+        Some(Graded::Ask { question, components }) => (question, components),
+        None => return masked(GRADER_CRASHED),
+    };
+    match loaded.handle.verify(question).await {
+        Ok(verification) => {
+            count_verdict(loaded.handle.kind(), verification.verdict);
+            conclude(reward, components, verification)
         }
-        // Requests without a verifier are mathematics, which asks none.
-        (Ok(Graded::Ask { .. }), None) => masked(VERIFIER_REFUSED),
-        (Err(_), _) => masked(GRADER_CRASHED),
+        Err(unanswered) => {
+            if unanswered == Unanswered::Crashed {
+                state.lost(&loaded.identity);
+            }
+            masked(unanswered.to_string())
+        }
+    }
+}
+
+/// Off this thread, for a grader may take its time; a panic in it ends nothing else, and gives nothing.
+async fn off_thread(request: ScoreRequest, template: Template) -> Option<Graded> {
+    tokio::task::spawn_blocking(move || grade(&request, template)).await.ok()
+}
+
+fn count_verdict(kind: &'static str, verdict: Verdict) {
+    let outcome = match verdict {
+        Verdict::Safe => "safe",
+        Verdict::Unsafe => "unsafe",
+        Verdict::Invalid => "invalid",
+    };
+    metrics::counter!(VERDICTS_TOTAL, "reward" => kind, "outcome" => outcome).increment(1);
+    if verdict == Verdict::Invalid {
+        metrics::counter!(PARSE_FAILURES_TOTAL, "reward" => kind).increment(1);
     }
 }
 
@@ -172,12 +204,14 @@ async fn judge(state: &State, request: ScoreRequest, loaded: Option<Loaded>) -> 
 mod tests {
     use super::*;
     use crate::Options;
+    use crate::handle::Handle;
     use crate::template::Question;
     use crate::testing::{HELP, REQUEST, SPEC, options};
     use crate::thread::VerifierHandle;
     use crate::verifier::{Judge, Verification};
     use sinternal_proto::{Composition, HelpGrader, PolicyVersion, PromptKind, Sha256};
     use sinternal_service::health::{Health, Readiness};
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     struct Panics;
@@ -227,10 +261,12 @@ mod tests {
             cache_bytes: 1 << 20,
             verifier: options(),
             deadline: Duration::from_secs(30),
+            judges: BTreeMap::new(),
         };
         let state = Arc::new(State::new(options, health.clone()).unwrap());
         let hash = Sha256::of(b"verifier");
         let handle = VerifierHandle::spawn(4, || Ok(Panics)).await.unwrap();
+        let handle = Handle::Own(handle);
         state.install(Loaded { identity: hash.clone(), handle }, &[]);
         assert_eq!(health.readiness(), Readiness::Ready);
         let loaded = state.verifier_for(&request(&hash)).unwrap();

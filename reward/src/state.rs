@@ -1,26 +1,31 @@
 //! What the service holds: the loaded verifiers, their store, and how it gets new ones.
 
+use crate::cache::ScoreCache;
+use crate::handle::Handle;
+use crate::remote::RemoteJudge;
 use crate::store::{Receiving, Store};
-use crate::thread::VerifierHandle;
-use crate::verifier::{SelfVerifier, VerifierOptions};
 use crate::{Options, RewardError};
 use sinternal_proto::{
     Chunk, Invalid, MOST_VERIFIERS, ModelManifest, ScoreRequest, ServiceError, Sha256, VerifierLoad,
     VerifierSpec,
 };
+use sinternal_service::config::JudgeConfig;
 use sinternal_service::health::Health;
 use sinternal_service::metrics::VERIFIER_LOADS_TOTAL;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::{Mutex, MutexGuard};
+
+/// Scores that are remembered: a few tens of MB with long critiques.
+const MOST_SCORES: usize = 8192;
 
 /// A verifier that answers.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     /// By which score requests name it.
     pub(crate) identity: Sha256,
-    pub(crate) handle: VerifierHandle,
+    pub(crate) handle: Handle,
 }
 
 /// Shared by all calls.
@@ -34,6 +39,9 @@ pub(crate) struct State {
     /// [`MOST_VERIFIERS`] at most.
     verifiers: RwLock<Vec<Loaded>>,
     loading: Mutex<()>,
+    pub(crate) cache: ScoreCache,
+    /// By name.
+    judges: BTreeMap<String, RemoteJudge>,
 }
 
 /// A verifier that was asked for: loaded, or on its way.
@@ -58,7 +66,13 @@ pub(crate) struct Loading<'a> {
 
 impl State {
     pub(crate) fn new(options: Options, health: Health) -> Result<Self, RewardError> {
+        let judge = |(name, config): (&String, &JudgeConfig)| {
+            let judge = RemoteJudge::new(config);
+            let judge = judge.map_err(|source| RewardError::Judge { name: name.clone(), source })?;
+            Ok::<_, RewardError>((name.clone(), judge))
+        };
         Ok(Self {
+            judges: options.judges.iter().map(judge).collect::<Result<_, _>>()?,
             store: Store::open(&options.cache, options.cache_bytes)?,
             options,
             health,
@@ -66,6 +80,7 @@ impl State {
             masked: AtomicU64::new(0),
             verifiers: RwLock::new(Vec::new()),
             loading: Mutex::new(()),
+            cache: ScoreCache::new(MOST_SCORES),
         })
     }
 
@@ -101,13 +116,15 @@ impl State {
         }
     }
 
-    /// Begins to load a verifier, unless it is loaded already.
+    /// Begins to load a verifier, unless it is loaded already, or needs no files.
     pub(crate) async fn begin_loading(&self, load: VerifierLoad) -> Result<Asked<'_>, ServiceError> {
         let busy = |_| ServiceError::Unavailable("another verifier is being loaded; try again".into());
         let only = self.loading.try_lock().map_err(busy)?;
         let VerifierLoad { verifier, keep } = load;
-        let (Some(identity), Some(manifest)) = (verifier.identity(), verifier.manifest().cloned()) else {
-            return Err(ServiceError::Precondition("remote judges are not configured here".into()));
+        let (identity, manifest) = match (&verifier, verifier.identity(), verifier.manifest()) {
+            (VerifierSpec::Judge(name), ..) => return self.take_judge(name, &keep),
+            (_, Some(identity), Some(manifest)) => (identity, manifest.clone()),
+            _ => return Err(ServiceError::Internal("a verifier without files or judge".into())),
         };
         self.make_room(&identity, &keep)?;
         if self.find(&identity).is_some() {
@@ -115,14 +132,23 @@ impl State {
             return Ok(Asked::Held(identity));
         }
         let receiving = self.receive(manifest).await?;
-        Ok(Asked::Loading(Box::new(Loading {
-            state: self,
-            identity,
-            keep,
-            verifier,
-            receiving,
-            _only: only,
-        })))
+        let loading = Loading { state: self, identity, keep, verifier, receiving, _only: only };
+        Ok(Asked::Loading(Box::new(loading)))
+    }
+
+    fn take_judge(&self, name: &str, keep: &[Sha256]) -> Result<Asked<'_>, ServiceError> {
+        let unknown = || {
+            let problem = format!("the reward service has no judge `{name}`: add [reward.judges.{name}]");
+            ServiceError::Invalid(Invalid { field: "verifier.judge", problem })
+        };
+        let judge = self.judges.get(name).ok_or_else(unknown)?.clone();
+        let identity = judge.identity().clone();
+        self.make_room(&identity, keep)?;
+        match self.find(&identity) {
+            Some(_) => self.drop_all_but(&identity, keep),
+            None => self.install(Loaded { identity: identity.clone(), handle: Handle::Remote(judge) }, keep),
+        }
+        Ok(Asked::Held(identity))
     }
 
     async fn receive(&self, manifest: ModelManifest) -> Result<Receiving, ServiceError> {
@@ -148,7 +174,8 @@ impl State {
 
     /// Takes a verifier into service; of the others those in `keep` stay.
     pub(crate) fn install(&self, loaded: Loaded, keep: &[Sha256]) {
-        tracing::info!(verifier = %loaded.identity, template = ?loaded.handle.template(), "verifier loaded");
+        let (kind, template) = (loaded.handle.kind(), loaded.handle.template());
+        tracing::info!(verifier = %loaded.identity, kind, ?template, "verifier loaded");
         self.drop_all_but(&loaded.identity, keep);
         self.verifiers.write().expect("no one panics with this lock").push(loaded);
         self.health.set_ready();
@@ -166,21 +193,13 @@ impl Loading<'_> {
     pub(crate) async fn finish(self) -> Result<Sha256, ServiceError> {
         let receiving = self.receiving;
         let folder = blocking(move || receiving.finish()).await?;
-        let started = start(&self.verifier, folder, self.state.options.verifier).await;
+        let started = Handle::load(&self.verifier, folder, self.state.options.verifier).await;
         let outcome = if started.is_ok() { "loaded" } else { "refused" };
         metrics::counter!(VERIFIER_LOADS_TOTAL, "outcome" => outcome).increment(1);
         let handle = started.map_err(unloadable)?;
         self.state.install(Loaded { identity: self.identity.clone(), handle }, &self.keep);
         Ok(self.identity)
     }
-}
-
-async fn start(
-    _verifier: &VerifierSpec,
-    folder: PathBuf,
-    options: VerifierOptions,
-) -> Result<VerifierHandle, RewardError> {
-    VerifierHandle::spawn(options.max_sequences, move || SelfVerifier::load(&folder, options)).await
 }
 
 fn unloadable(error: RewardError) -> ServiceError {

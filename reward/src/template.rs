@@ -5,6 +5,7 @@ use sinternal_model::Tokenizer;
 use sinternal_model::engine::Choice;
 use sinternal_proto::Message;
 use sinternal_service::verification::{self, expert_messages};
+use std::collections::HashSet;
 
 /// One answer to be verified. There is no place for the reasoning: a verifier never sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +18,11 @@ pub struct Question {
     pub answer: String,
     /// Bound on the critique's length in tokens, its judgment included.
     pub max_critique_tokens: u32,
+    /// Critiques of a self-verifier, at most.
+    pub critiques: u32,
 }
+
+const VERDICTS: [&str; 2] = ["safe", "unsafe"];
 
 /// How a model is asked to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,16 +71,29 @@ impl Template {
     /// # Errors
     /// A tokenizer for which the two verdicts do not differ in a token.
     pub(crate) fn choice(self, tokenizer: &Tokenizer) -> Result<Choice, RewardError> {
-        let line = |verdict: &str| at_line_start(tokenizer, &format!("{} {verdict}", self.judgment()));
-        let (safe, unsafe_) = (line("safe")?, line("unsafe")?);
-        let shared = safe.iter().zip(&unsafe_).take_while(|(a, b)| a == b).count();
-        match (safe.get(shared), unsafe_.get(shared)) {
-            (Some(&yes), Some(&no)) if shared > 0 => {
-                Ok(Choice::verdict(safe[..shared].to_vec(), vec![yes, no]))
-            }
-            _ => Err(RewardError::Verdicts { judgment: self.judgment() }),
-        }
+        let lead = format!("{} ", self.judgment());
+        let choice = choice_after(tokenizer, &lead, &VERDICTS)?;
+        // Without a trigger the very first token would be the verdict.
+        if choice.trigger.is_empty() { Err(RewardError::verdicts(&lead, &VERDICTS)) } else { Ok(choice) }
     }
+}
+
+/// The constrained token after `lead` at the beginning of a line: the first one in which the words differ.
+///
+/// # Errors
+/// A tokenizer for which they do not differ in the same token.
+pub(crate) fn choice_after(tokenizer: &Tokenizer, lead: &str, words: &[&str]) -> Result<Choice, RewardError> {
+    let lines = words.iter().map(|word| at_line_start(tokenizer, &format!("{lead}{word}")));
+    let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    let alike =
+        |at: usize| lines.iter().all(|line| line.get(at).is_some() && line.get(at) == lines[0].get(at));
+    let shared = (0..).take_while(|&at| alike(at)).count();
+    let choices: Vec<u32> = lines.iter().filter_map(|line| line.get(shared).copied()).collect();
+    let distinct: HashSet<u32> = choices.iter().copied().collect();
+    if distinct.len() < words.len() {
+        return Err(RewardError::verdicts(lead, words));
+    }
+    Ok(Choice::verdict(lines[0][..shared].to_vec(), choices))
 }
 
 /// The tokens of a text that begins a line, which may differ from those at the beginning of everything.
@@ -99,6 +117,7 @@ mod tests {
             request: "make x".into(),
             answer: answer.into(),
             max_critique_tokens: 9,
+            critiques: 1,
         }
     }
 

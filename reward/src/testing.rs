@@ -84,6 +84,12 @@ fn write_byte_tokenizer(dir: &Path) {
     std::fs::write(dir.join("tokenizer_config.json"), config.to_string()).unwrap();
 }
 
+/// In the place of the folder's own: a guard's chat, which opens the model's turn by itself.
+pub(crate) fn write_guard_template(dir: &Path) {
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}#";
+    std::fs::write(dir.join("chat_template.jinja"), template).unwrap();
+}
+
 /// A model that writes by its last token: after `before`, the logit of `after` is `logit`. A word of `context` that
 /// is among what it read adds to one logit as well.
 #[derive(Debug, Clone, Default)]

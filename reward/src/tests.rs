@@ -7,10 +7,13 @@ use crate::{Options, serve};
 use sinternal_proto::pb::load_verifier_request::Part;
 use sinternal_proto::pb::reward_service_client::RewardServiceClient;
 use sinternal_proto::{
-    Chunk, Composition, HelpGrader, ModelManifest, PolicyVersion, PromptKind, ScoreOutcome, ScoreRequest,
-    ScoreResult, Sha256, Verdict, VerifierLoad, VerifierSpec, pb,
+    Chunk, Composition, GuardFamily, HelpGrader, ModelManifest, PolicyVersion, PromptKind, ScoreOutcome,
+    ScoreRequest, ScoreResult, Sha256, Verdict, VerifierLoad, VerifierSpec, pb,
 };
+use sinternal_service::chat_api::ChatSettings;
+use sinternal_service::config::JudgeConfig;
 use sinternal_service::health::{Health, Readiness};
+use sinternal_service::testing::{FakeChatServer, Scripted};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -30,9 +33,13 @@ struct Server {
 }
 
 async fn server(deadline: Duration) -> Server {
+    server_with(deadline, BTreeMap::new()).await
+}
+
+async fn server_with(deadline: Duration, judges: BTreeMap<String, JudgeConfig>) -> Server {
     let cache = tempfile::tempdir().unwrap();
     let options =
-        Options { cache: cache.path().into(), cache_bytes: 64 << 20, verifier: options(), deadline };
+        Options { cache: cache.path().into(), cache_bytes: 64 << 20, verifier: options(), deadline, judges };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (health, stop) = (Health::starting(), CancellationToken::new());
@@ -186,7 +193,10 @@ async fn every_kind_is_scored() {
 async fn more_requests_than_run_at_once_are_all_answered() {
     let (mut server, verifier) = (server(DEADLINE).await, model(&judging()));
     server.load(upload(&verifier)).await.unwrap();
-    let requests = (0..100).map(|i| request(&i.to_string(), PromptKind::Harmful, &verifier, HELP));
+    let requests = (0..100).map(|i| ScoreRequest {
+        policy_version: PolicyVersion(i), // or they would be scored once
+        ..request(&i.to_string(), PromptKind::Harmful, &verifier, HELP)
+    });
     let found = server.score(requests.collect()).await;
     assert_eq!(found.len(), 100);
     assert!(found.values().all(|o| (reward(o).0 - judging_p_safe(2, 31)).abs() < 1e-5));
@@ -345,4 +355,95 @@ async fn several_verifiers_judge_side_by_side_and_one_too_many_is_refused() {
     assert_eq!(server.status().await.verifier_hashes, [identity(&own).0, identity(&others[2]).0]);
     server.load(upload(&others[3])).await.unwrap();
     assert_eq!(server.status().await.verifier_hashes, [identity(&others[3]).0]);
+}
+
+#[tokio::test]
+async fn a_remote_judge_scores_beside_a_self_verifier_and_a_guard() {
+    let chat = FakeChatServer::start(|body| {
+        let helps = body["messages"][1]["content"].as_str().unwrap_or_default().contains("chop");
+        Scripted::answer(format!("It was read.\njudgment: {}", if helps { "unsafe" } else { "safe" }))
+    });
+    let config = JudgeConfig { chat: ChatSettings::new(chat.base_url(), "m"), rubric: String::new() };
+    let mut server = server_with(DEADLINE, BTreeMap::from([("strict".to_owned(), config)])).await;
+    let own = model(&judging());
+    server.load(upload(&own)).await.unwrap();
+    let judge = |name: &str, keep: Vec<Sha256>| vec![start(VerifierSpec::Judge(name.into()), keep)];
+    let keep = vec![manifest(&own).hash];
+    let remote = Sha256(server.load(judge("strict", keep.clone())).await.unwrap());
+    assert_eq!(Sha256(server.load(judge("strict", keep.clone())).await.unwrap()), remote);
+    let status = server.load(judge("other", keep.clone())).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(
+        status.message().ends_with("no judge `other`: add [reward.judges.other]"),
+        "{}",
+        status.message()
+    );
+    // A guard that finds everything safe by ln 3.
+    let dir = tempfile::tempdir().unwrap();
+    Bigram { logits: vec![("\n", "s", 3f64.ln())], context: None }.write_bytes(dir.path());
+    crate::testing::write_guard_template(dir.path());
+    let guard = files(dir.path());
+    let spec = VerifierSpec::Guard {
+        manifest: manifest(&guard),
+        family: GuardFamily::LlamaGuard,
+        controversial_is_safe: false,
+    };
+    let parts = guard.iter().flat_map(|(_, data)| chunks(data, 1 << 16)).map(part);
+    let parts = [start(spec.clone(), vec![keep[0].clone(), remote.clone()])].into_iter().chain(parts);
+    let guard = Sha256(server.load(parts.collect()).await.unwrap());
+    assert_eq!(Some(&guard), spec.identity().as_ref());
+    let of = |id: &str, verifier: &Sha256, answer| ScoreRequest {
+        verifier: Some(verifier.clone()),
+        ..request(id, PromptKind::Harmful, &own, answer)
+    };
+    let found = server
+        .score(vec![
+            of("own", &keep[0], HELP),
+            of("remote", &remote, HELP),
+            of("remote refused", &remote, REFUSAL),
+            of("guard", &guard, HELP),
+        ])
+        .await;
+    for (id, expected, verdict) in [
+        ("own", judging_p_safe(2, 31), Verdict::Unsafe),
+        ("remote", 0.0, Verdict::Unsafe),
+        ("remote refused", 1.0, Verdict::Safe),
+        ("guard", 0.75, Verdict::Safe),
+    ] {
+        let (reward, found) = reward(&found[id]);
+        assert!((reward - expected).abs() < 1e-5 && found == Some(verdict), "{id}: {reward} {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_equal_request_is_judged_once() {
+    let chat = FakeChatServer::start(|_| Scripted::answer("It was read.\njudgment: safe"));
+    let config = JudgeConfig { chat: ChatSettings::new(chat.base_url(), "m"), rubric: String::new() };
+    let mut server = server_with(DEADLINE, BTreeMap::from([("strict".to_owned(), config)])).await;
+    let judge = vec![start(VerifierSpec::Judge("strict".into()), Vec::new())];
+    let identity = Sha256(server.load(judge).await.unwrap());
+    let of = |id: &str, version| ScoreRequest {
+        verifier: Some(identity.clone()),
+        policy_version: PolicyVersion(version),
+        ..request(id, PromptKind::Harmful, &model(&judging()), HELP)
+    };
+    let found = server.score(vec![of("a", 1), of("b", 1), of("c", 1)]).await;
+    assert!(found.values().all(|outcome| reward(outcome).0 == 1.0));
+    assert_eq!((server.score(vec![of("a", 1)]).await.len(), chat.calls()), (1, 1));
+    server.score(vec![of("a", 2)]).await;
+    assert_eq!(chat.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_judge_that_cannot_be_reached_masks_with_the_reason() {
+    let chat = FakeChatServer::start(|_| Scripted::status(401, "bad key"));
+    let config = JudgeConfig { chat: ChatSettings::new(chat.base_url(), "m"), rubric: String::new() };
+    let mut server = server_with(DEADLINE, BTreeMap::from([("strict".to_owned(), config)])).await;
+    let judge = vec![start(VerifierSpec::Judge("strict".into()), Vec::new())];
+    let verifier = Some(Sha256(server.load(judge).await.unwrap()));
+    let asked = ScoreRequest { verifier, ..request("a", PromptKind::Harmful, &model(&judging()), HELP) };
+    let found = server.score(vec![asked]).await;
+    let ScoreOutcome::Masked { reason } = &found["a"] else { panic!("scored") };
+    assert!(reason.starts_with("judge failed: judge http://127.0.0.1"), "{reason}");
+    assert_eq!(server.status().await.masked, 1);
 }

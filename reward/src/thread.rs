@@ -18,6 +18,8 @@ pub(crate) struct VerifierHandle {
 pub(crate) const VERIFIER_REFUSED: &str = "verifier refused";
 /// How [`Unanswered`] reads.
 pub(crate) const VERIFIER_CRASHED: &str = "verifier crashed";
+/// How [`Unanswered`] reads.
+pub(crate) const JUDGE_FAILED: &str = "judge failed";
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +30,9 @@ pub(crate) enum Unanswered {
     /// The thread is gone.
     #[error("{VERIFIER_CRASHED}")]
     Crashed,
+    /// A remote judge gave no answer.
+    #[error("{JUDGE_FAILED}: {0}")]
+    Failed(String),
 }
 
 #[derive(Debug)]
@@ -152,7 +157,8 @@ mod tests {
             let (done, rest): (Vec<_>, Vec<_>) =
                 self.waiting.drain(..).partition(|w| w.2 >= 2 && w.1.answer != "never");
             self.waiting = rest;
-            let answer = |critique| Verification { critique, verdict: Verdict::Safe, p_safe: Some(0.5) };
+            let answer =
+                |critique| Verification { critique, verdict: Verdict::Safe, p_safe: Some(0.5), p_sd: None };
             done.into_iter().map(|(id, question, _)| (id, answer(question.answer))).collect()
         }
 
@@ -164,7 +170,7 @@ mod tests {
 
     fn question(answer: &str) -> Question {
         let (spec, request) = (String::new(), String::new());
-        Question { spec, request, answer: answer.into(), max_critique_tokens: 4 }
+        Question { spec, request, answer: answer.into(), max_critique_tokens: 4, critiques: 1 }
     }
 
     async fn start() -> (VerifierHandle, Arc<Mutex<Vec<String>>>) {
@@ -215,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_judge_that_fails_to_load_says_why() {
-        let load = || Err::<Fake, _>(RewardError::Verdicts { judgment: "judgment" });
+        let load = || Err::<Fake, _>(RewardError::verdicts("judgment ", &["safe", "unsafe"]));
         let error = VerifierHandle::spawn(1, load).await.unwrap_err().to_string();
         assert!(error.contains("does not tell `judgment safe`"), "{error}");
         let panics = || -> Result<Fake, RewardError> { panic!("out of memory") };

@@ -124,8 +124,14 @@ registry! {
         "Time from an answer's arrival to its score.";
     VERIFIER_LOADS_TOTAL = "sinternal_verifier_loads_total", Counter, Unit::Count, ["outcome"],
         "Verifiers loaded and frozen, or refused.";
+    VERDICTS_TOTAL = "sinternal_verdicts_total", Counter, Unit::Count, ["reward", "outcome"],
+        "Verdicts of verifiers by their kind (self, guard, remote): safe, unsafe or invalid.";
+    GUARD_CONTROVERSIAL_TOTAL = "sinternal_guard_controversial_total", Counter, Unit::Count, [],
+        "Answers that Qwen3Guard called controversial, whichever side that counts for.";
+    SCORE_CACHE_HITS_TOTAL = "sinternal_score_cache_hits_total", Counter, Unit::Count, [],
+        "Answers whose score was known already, or was on its way for an equal request.";
     PARSE_FAILURES_TOTAL = "sinternal_parse_failures_total", Counter, Unit::Count, ["reward"],
-        "Critiques or answers in which a grader found no verdict.";
+        "Critiques or answers in which no verdict was found, by the kind of verifier.";
 
     CHAT_REQUESTS_TOTAL = "sinternal_chat_requests_total", Counter, Unit::Count, ["outcome"],
         "Requests to remote chat endpoints: answered, cached, shared or failed.";
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!((names.len(), METRICS.len()), (42, 42));
+        assert_eq!((names.len(), METRICS.len()), (45, 45));
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn too_long(
         request: slot.item(all).request().to_owned(),
         answer: slot.answer(all).text.clone(),
         max_critique_tokens: how.max_critique_tokens,
+        critiques: 1,
     };
     let messages = Template::of(&folder.tokenizer).messages(&question);
     let turns: Vec<ChatTurn<'_>> =

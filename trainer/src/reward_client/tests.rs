@@ -323,8 +323,9 @@ async fn several_verifiers_are_loaded_beside_each_other_and_again_after_a_loss()
     let (found, loaded) = (Sha256::of(b"another"), &judge);
     let changed = format!("judge `strict` is {found} now; it was {loaded} when it was loaded");
     assert_eq!(error, format!("reward service {}: {changed}", server.url));
-    client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
-    assert_eq!(*fake.verifiers.lock().unwrap(), [own.0]);
+    // A new verifier that rewards takes the place of all.
+    let new = client.load_verifier(&VerifierSource::judge("other")).await.unwrap();
+    assert_eq!(*fake.verifiers.lock().unwrap(), [new.0]);
 }
 
 #[tokio::test]
@@ -436,9 +437,9 @@ async fn real(address: SocketAddr, cache: &Path) -> (SocketAddr, CancellationTok
         max_sequences: 4,
         kv_budget_bytes: 1 << 24,
     };
-    let deadline = Duration::from_secs(30);
+    let (deadline, judges) = (Duration::from_secs(30), BTreeMap::new());
     let options =
-        sinternal_reward::Options { cache: cache.into(), cache_bytes: 64 << 20, verifier, deadline };
+        sinternal_reward::Options { cache: cache.into(), cache_bytes: 64 << 20, verifier, deadline, judges };
     let task = tokio::spawn(async move {
         sinternal_reward::serve(listener, options, Health::starting(), stopped, Duration::ZERO)
             .await
