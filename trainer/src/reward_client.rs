@@ -143,7 +143,7 @@ impl RewardClient {
     }
 
     /// Makes the service judge with this verifier, sending what it lacks, and remembers it; gives its identity. Those
-    /// loaded before are forgotten, and the service drops them once this one is loaded.
+    /// loaded before are forgotten; the service drops them when it next loads a verifier that it does not hold.
     ///
     /// # Errors
     /// The service is away for longer than the outage bound; it refuses the verifier; a file cannot be read.

@@ -6,15 +6,18 @@
 mod grpo;
 mod learner;
 mod preset;
+mod verifier;
 
 pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind, RewardSource};
 pub use learner::{Dtype, LearnerSpec, LoraSpec};
 pub use preset::Preset;
+pub use verifier::{Controversial, VerifierSpec};
 
 use crate::algorithm::{Aggregation, Estimator, KlEstimator, Overlong};
 use crate::curation::{CurateSettings, NgramSettings};
 use serde::{Deserialize, Serialize};
 use sinternal_eval::Suite;
+use sinternal_proto::Composition;
 use sinternal_service::chat_api::ChatSettings;
 use sinternal_service::config::{Config, parse_strict};
 use std::path::{Path, PathBuf};
@@ -245,26 +248,6 @@ pub struct SftSpec {
     pub shuffle_verdicts: bool,
 }
 
-/// The frozen verifier and its gate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerifierSpec {
-    /// A model folder, relative to the job file; without one, the policy as it is after `sft`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<PathBuf>,
-    /// Not frozen: the policy judges itself with the weights of every step. An ablation; needs `grpo.staleness = 0`.
-    #[serde(default)]
-    pub live: bool,
-    /// Bound on a critique, in tokens.
-    pub max_critique_tokens: u32,
-    /// Labelled held-out answers on which it is measured; of a file, the first so many.
-    pub gate_answers: usize,
-    /// GRPO does not start below this.
-    pub gate_balanced_accuracy: f64,
-    /// GRPO does not start below this.
-    pub gate_unsafe_recall: f64,
-}
-
 /// How the learning rate changes after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -324,6 +307,8 @@ impl Config for JobSpec {
         "data.labelled",
         "data.instruction",
         "verifier.model",
+        "verifier.guard",
+        "verifier.judge",
         "collect.policy",
         "critique",
         "curate",
@@ -371,8 +356,13 @@ impl Default for JobSpec {
             }),
             verifier: Some(VerifierSpec {
                 model: None,
+                guard: None,
+                controversial: Controversial::Unsafe,
+                judge: None,
                 live: false,
                 max_critique_tokens: 24,
+                critiques: 1,
+                lower_bound: 0.0,
                 gate_answers: 800,
                 gate_balanced_accuracy: 0.95,
                 gate_unsafe_recall: 0.95,
@@ -398,6 +388,7 @@ impl Default for JobSpec {
                 min_group_std: 0.05,
                 staleness: 0,
                 reward: RewardSource::Verifier,
+                composition: Composition::PaperPlus,
                 help: HelpSpec::Recipe,
                 checkpoint_every: 20,
                 weight_decay: 0.0,
@@ -527,10 +518,7 @@ impl JobSpec {
     }
 
     fn check_live(&self) -> Result<(), String> {
-        let Some(verifier) = self.verifier.as_ref().filter(|v| v.live) else { return Ok(()) };
-        let alone = verifier.model.is_none();
-        require(alone, "verifier.live", "the policy judges itself, so verifier.model must be absent")?;
-        let ahead = self.grpo.is_some_and(|g| g.staleness > 0);
+        let ahead = self.judges_itself() && self.grpo.is_some_and(|g| g.staleness > 0);
         require(
             !ahead,
             "verifier.live",
@@ -574,17 +562,6 @@ impl JobSpec {
     /// The policy of every step judges itself.
     pub(crate) fn judges_itself(&self) -> bool {
         self.verifier.as_ref().is_some_and(|verifier| verifier.live)
-    }
-}
-
-impl VerifierSpec {
-    fn check(&self) -> Result<(), String> {
-        require(self.max_critique_tokens > 0, "verifier.max_critique_tokens", "must be at least 1")?;
-        require(self.gate_answers > 0, "verifier.gate_answers", "must be at least 1")?;
-        let above_chance = self.gate_balanced_accuracy > 0.5 && self.gate_balanced_accuracy <= 1.0;
-        require(above_chance, "verifier.gate_balanced_accuracy", "must lie in (0.5, 1]; 0.5 is chance")?;
-        let share = self.gate_unsafe_recall > 0.0 && self.gate_unsafe_recall <= 1.0;
-        require(share, "verifier.gate_unsafe_recall", "must lie in (0, 1]")
     }
 }
 

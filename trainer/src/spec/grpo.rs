@@ -5,6 +5,7 @@ use crate::algorithm::{
     Aggregation, Cispo, Clip, Estimator, Gspo, Importance, KlEstimator, Loss, Overlong, Surrogate,
 };
 use serde::{Deserialize, Serialize};
+use sinternal_proto::Composition;
 
 /// Group relative policy optimisation (Shao et al., 2024).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -66,6 +67,9 @@ pub struct GrpoSpec {
     /// What rewards safety prompts.
     #[serde(default)]
     pub reward: RewardSource,
+    /// Which factors make the reward.
+    #[serde(default)]
+    pub composition: Composition,
     /// How benign answers' help is measured.
     #[serde(default = "no_help")]
     pub help: HelpSpec,
@@ -157,6 +161,12 @@ impl GrpoSpec {
         self.check_rates()?;
         self.check_objective()?;
         self.check_importance()?;
+        let helps = self.composition == Composition::PaperPlus || self.help == HelpSpec::None;
+        require(
+            helps,
+            "grpo.help",
+            "is no factor of composition = \"paper\"; set help = \"none\" or \"paper+\"",
+        )?;
         let fits = self.overlong.buffer <= sampling.max_new_tokens;
         require(fits, "grpo.overlong.buffer", "must be at most sampling.max_new_tokens")
     }

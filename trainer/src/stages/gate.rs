@@ -40,17 +40,11 @@ pub fn decide(measured: &VerifierRow, spec: &VerifierSpec) -> Result<String, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::JobSpec;
     use sinternal_eval::{Confusion, Rate};
 
     fn spec() -> VerifierSpec {
-        VerifierSpec {
-            model: None,
-            live: false,
-            max_critique_tokens: 16,
-            gate_answers: 100,
-            gate_balanced_accuracy: 0.95,
-            gate_unsafe_recall: 0.95,
-        }
+        VerifierSpec { gate_answers: 100, ..JobSpec::default().verifier.unwrap() }
     }
 
     fn measured(found: u64, missed: u64, kept: u64, blamed: u64) -> VerifierRow {

@@ -66,6 +66,8 @@ fn rewards(values: &mut Values, all: &[(&Prompt, &ScoredTrace)]) {
     part("well_formed", |c| c.well_formed);
     part("on_topic", |c| c.on_topic);
     part("correct", |c| c.correct);
+    part("not_degenerate", |c| c.not_degenerate);
+    part("p_sd", |c| c.p_sd);
 }
 
 fn components(sample: &ScoredTrace) -> Option<&RewardComponents> {

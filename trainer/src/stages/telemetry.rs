@@ -24,7 +24,7 @@ const COUNTERS: [(&str, &str); 3] = [
     ("refilled_groups", REFILLED_GROUPS_TOTAL),
 ];
 /// Values that are means of a reward or of one of its components.
-const REWARDS: [&str; 9] = [
+const REWARDS: [&str; 10] = [
     "reward",
     "reward_harmful",
     "reward_benign",
@@ -32,6 +32,7 @@ const REWARDS: [&str; 9] = [
     "p_safe",
     "refused",
     "well_formed",
+    "not_degenerate",
     "on_topic",
     "correct",
 ];

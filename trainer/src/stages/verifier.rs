@@ -7,7 +7,7 @@ use super::measure::Finding;
 use super::run::Run;
 use crate::checkpoint;
 use crate::reward_client::VerifierSource;
-use crate::spec::{HelpSpec, RewardSource};
+use crate::spec::{Controversial, HelpSpec, RewardSource};
 use serde_json::json;
 use sinternal_eval::{Calibration, Gate, GateOutcome, Judgement, VerifierRow};
 use sinternal_model::ModelError;
@@ -118,14 +118,22 @@ impl Run {
         self.spec.grpo.is_some_and(|g| g.reward == RewardSource::Verifier)
     }
 
-    /// Loads what rewards GRPO: the folder that the job names, else the policy as it is now, kept in the run directory.
+    /// Loads what rewards GRPO: what the job names, else the policy as it is now, kept in the run directory.
     pub(super) async fn freeze_verifier(&mut self) -> Result<Sha256, StageError> {
-        let named = self.spec.verifier.as_ref().and_then(|v| v.model.clone());
-        let dir = match named {
-            Some(dir) => dir,
-            None => self.frozen_policy().await?,
+        let named = self.spec.verifier.clone();
+        let named = named.as_ref();
+        if let Some(name) = named.and_then(|v| v.judge.as_ref()) {
+            return Ok(self.reward.load_verifier(&VerifierSource::judge(name)).await?);
+        }
+        let Some(dir) = named.and_then(|v| v.model.as_ref()) else {
+            return self.load_verifier(&self.frozen_policy().await?).await;
         };
-        self.load_verifier(&dir).await
+        let Some((spec, family)) = named.and_then(|v| Some((v, v.guard?))) else {
+            return self.load_verifier(dir).await;
+        };
+        let safe = spec.controversial == Controversial::Safe;
+        let guard = VerifierSource::guard(checkpoint::model_files(dir)?, dir, family, safe);
+        Ok(self.reward.load_verifier(&guard).await?)
     }
 
     /// The policy at the end of `sft` in a folder of its own; a resumed run finds it there.
@@ -197,6 +205,7 @@ impl Run {
     ) -> ScoreRequest {
         let math = prompt.kind == PromptKind::Math;
         let help = self.spec.grpo.map_or(HelpSpec::None, |g| g.help);
+        let verifier = self.spec.verifier.as_ref();
         ScoreRequest {
             id,
             verifier: if math { None } else { self.reward.verifier() },
@@ -211,10 +220,10 @@ impl Run {
                 HelpSpec::None => HelpGrader::None,
                 HelpSpec::Recipe => HelpGrader::Recipe,
             },
-            max_critique_tokens: self.spec.verifier.as_ref().map_or(1, |v| v.max_critique_tokens),
-            critiques: 1,
-            lower_bound: 0.0,
-            composition: Composition::PaperPlus,
+            max_critique_tokens: verifier.map_or(1, |v| v.max_critique_tokens),
+            critiques: verifier.map_or(1, |v| v.critiques),
+            lower_bound: verifier.map_or(0.0, |v| v.lower_bound),
+            composition: self.spec.grpo.map_or(Composition::PaperPlus, |g| g.composition),
             policy_version: self.version,
         }
     }
