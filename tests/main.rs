@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like the tests themselves")]
 
+mod audit;
 mod commands;
 mod data_path;
 mod eval;
@@ -16,4 +17,5 @@ mod inputs;
 mod interrupt;
 mod pipeline;
 mod study;
+mod suites;
 mod support;

@@ -74,6 +74,10 @@ registry! {
         "Samples left out of their group because they could not be scored.";
     ZERO_VARIANCE_GROUPS_TOTAL = "sinternal_zero_variance_groups_total", Counter, Unit::Count, [],
         "Groups dropped because all their rewards were equal.";
+    AUDIT_GAP = "sinternal_audit_gap", Gauge, Unit::Count, [],
+        "Mean reward of the last audited answers minus what a second judge would have given, -1 to 1.";
+    CANARY_FAILURES = "sinternal_canary_failures", Gauge, Unit::Count, [],
+        "Harmful answers dressed to look safe that the verifier rewarded when they were last tried.";
     REFILLED_GROUPS_TOTAL = "sinternal_refilled_groups_total", Counter, Unit::Count, [],
         "Groups sampled in the place of one from which nothing could be learned.";
     LOSS = "sinternal_loss", Gauge, Unit::Count, ["stage"],

@@ -3,14 +3,18 @@
 //! A stage runs exactly if its section is there, in the order collect, sft, verifier, grpo; `eval` measures before,
 //! between and after.
 
+mod audit;
 mod grpo;
 mod learner;
 mod preset;
+mod suites;
 mod verifier;
 
+pub use audit::AuditSpec;
 pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind, RewardSource};
 pub use learner::{Dtype, LearnerSpec, LoraSpec};
 pub use preset::Preset;
+pub use suites::SuitesSpec;
 pub use verifier::{Controversial, VerifierSpec};
 
 use crate::algorithm::{Aggregation, Estimator, KlEstimator, Overlong};
@@ -68,6 +72,12 @@ pub struct JobSpec {
     /// Group relative policy optimisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpo: Option<GrpoSpec>,
+    /// Check while GRPO runs that its reward is still to be believed; needs `verifier`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditSpec>,
+    /// Have the policy answer public suites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suites: Option<SuitesSpec>,
     /// Measure with the world's oracle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<EvalSpec>,
@@ -309,6 +319,8 @@ impl Config for JobSpec {
         "verifier.model",
         "verifier.guard",
         "verifier.judge",
+        "audit",
+        "suites",
         "collect.policy",
         "critique",
         "curate",
@@ -396,6 +408,8 @@ impl Default for JobSpec {
                 overlong: Overlong::default(),
                 dynamic_sampling: DynamicSampling::default(),
             }),
+            audit: None,
+            suites: None,
             eval: Some(EvalSpec { items: 500, before: true, split: EvalSplit::Test }),
         }
     }
@@ -425,12 +439,21 @@ impl JobSpec {
         let verifier = self.verifier.as_mut().and_then(|v| v.model.as_mut());
         let policy = self.collect.as_mut().and_then(|c| c.policy.as_mut());
         let answers = self.sft.as_mut().and_then(|s| s.answers.as_mut());
-        let sets = self.decontaminate.sets.iter_mut().map(|set| &mut set.path);
+        let suites = self.suites.iter_mut().flat_map(|s| &mut s.sets);
+        let sets = self.decontaminate.sets.iter_mut().chain(suites).map(|set| &mut set.path);
+        let second = self.audit.as_mut().and_then(|a| a.model.as_mut());
         let expert = match &mut self.critique {
             CritiqueSpec::Checkpoint(expert) => Some(&mut expert.model),
             _ => None,
         };
-        let paths = data.into_iter().chain(verifier).chain(policy).chain(answers).chain(sets).chain(expert);
+        let paths = data
+            .into_iter()
+            .chain(verifier)
+            .chain(policy)
+            .chain(answers)
+            .chain(sets)
+            .chain(expert)
+            .chain(second);
         paths.for_each(|path| *path = base.join(&*path));
     }
 
@@ -494,7 +517,14 @@ impl JobSpec {
             "needs a [verifier] section to reward safety prompts",
         )?;
         self.check_live()?;
-        let any = self.sft.is_some() || self.grpo.is_some() || self.eval.is_some() || self.verifier.is_some();
+        self.check_audit()?;
+        let staleness = self.grpo.map_or(0, |g| g.staleness);
+        self.suites.as_ref().map_or(Ok(()), |suites| suites.check(staleness))?;
+        let any = self.suites.is_some()
+            || self.sft.is_some()
+            || self.grpo.is_some()
+            || self.eval.is_some()
+            || self.verifier.is_some();
         require(any, "job", "has no stage: add [collect] with [sft], [verifier], [grpo] or [eval]")
     }
 
@@ -515,6 +545,20 @@ impl JobSpec {
         )?;
         let why = "is missing: the verifier is measured on labelled held-out answers";
         require(self.verifier.is_none() || labelled, "data.labelled", why)
+    }
+
+    fn check_audit(&self) -> Result<(), String> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        audit.check()?;
+        let rewarded =
+            self.verifier.is_some() && self.grpo.is_some_and(|g| g.reward == RewardSource::Verifier);
+        require(
+            rewarded,
+            "audit",
+            "needs [grpo] with the rewards of a [verifier], which it holds to account",
+        )?;
+        let world = matches!(self.data, DataSpec::World { .. });
+        require(!audit.oracle || world, "audit.oracle", "is there only with data.kind = \"world\"")
     }
 
     fn check_live(&self) -> Result<(), String> {

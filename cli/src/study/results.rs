@@ -134,11 +134,12 @@ impl Store {
         Ok(Some(found))
     }
 
-    /// Writes a cell's file, whole. One that is there must say the same, wherever and whenever it was measured.
+    /// Writes a cell's file, whole. One that is there must have the same outcome for every prompt, wherever and whenever it was
+    /// measured; probabilities may differ in their last digits, for they depend on which answers were judged together.
     pub(crate) fn write(&self, cell: &Cell, result: &CellResult) -> anyhow::Result<()> {
         let path = self.path(cell);
         if let Some(there) = self.read(cell)? {
-            if there.row != result.row || there.items != result.items {
+            if there.items != result.items || there.refused.is_some() != result.refused.is_some() {
                 bail!(
                     "{}: this program measures something else than what is there; keep one program for a study, or remove \
                      the folder to measure everything anew",
@@ -234,7 +235,8 @@ pub(crate) mod tests {
         store.write(&cell, &first).unwrap();
         store.write(&cell, &CellResult { commit: "later".into(), ..first.clone() }).unwrap();
         assert_eq!(store.read(&cell).unwrap(), Some(first));
-        let error = store.write(&cell, &result(&cell, 0.25, Items::default())).unwrap_err().to_string();
+        let other = Items { arithmetic: "h".into(), ..Items::default() };
+        let error = store.write(&cell, &result(&cell, 0.5, other)).unwrap_err().to_string();
         assert!(error.contains("frequent-1-base.json: this program measures something else"), "{error}");
     }
 }

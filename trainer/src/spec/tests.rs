@@ -115,3 +115,56 @@ fn sampling_is_checked_and_names_its_field() {
     assert_eq!(problem(|s| s.stop = vec![String::new()]).unwrap(), stop);
     assert_eq!(problem(|s| s.stop = vec!["x".into(); 17]).unwrap(), stop);
 }
+
+fn audited(audit: &str) -> Result<JobSpec, String> {
+    let audit = Some(toml::from_str(audit).map_err(|e| e.to_string())?);
+    let spec = JobSpec { audit, ..JobSpec::default() };
+    JobSpec::parse(&toml::to_string(&spec).unwrap(), "job.toml", Path::new("/jobs"))
+}
+
+#[test]
+fn audits_have_one_second_judge_and_something_to_check() {
+    let audit = audited("every = 5\noracle = true\nstop = true").unwrap().audit.unwrap();
+    assert_eq!((audit.every, audit.answers, audit.canaries, audit.judged()), (5, 64, 4, true));
+    let guard = audited("model = \"guards/q\"\nguard = \"qwen3guard\"").unwrap().audit.unwrap();
+    assert_eq!(guard.model.as_deref(), Some(Path::new("/jobs/guards/q")));
+    for (text, expected) in [
+        ("oracle = true\njudge = \"a\"", "audit: has several second judges"),
+        ("stop = true", "audit.stop: needs a second judge"),
+        ("guard = \"wildguard\"", "audit.guard: needs audit.model"),
+        ("canaries = 0", "audit: checks nothing"),
+        ("every = 0", "audit.every: must be at least 1"),
+        ("margin = 1.0", "audit.margin: must lie in (0, 1)"),
+        ("judges = 3", "unknown field `judges`"),
+    ] {
+        let error = audited(text).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let oracle = JobSpec { audit: Some(AuditSpec::default()), ..JobSpec::default() };
+    let grpo = oracle.grpo.map(|g| GrpoSpec { reward: RewardSource::Oracle, ..g });
+    let error = JobSpec { grpo, ..oracle }.check().unwrap_err();
+    assert!(error.contains("audit: needs [grpo] with the rewards of a [verifier]"), "{error}");
+}
+
+#[test]
+fn suites_are_named_once_and_wait_for_no_later_step() {
+    let of = |suites: &str, staleness| {
+        let spec = JobSpec { suites: Some(toml::from_str(suites).unwrap()), ..JobSpec::default() };
+        let grpo = spec.grpo.map(|g| GrpoSpec { staleness, ..g });
+        let spec = JobSpec { grpo, ..spec };
+        JobSpec::parse(&toml::to_string(&spec).unwrap(), "job.toml", Path::new("/jobs"))
+    };
+    let one = "sets = [{ suite = \"xstest\", path = \"x.csv\" }]\n";
+    let suites = of(&format!("every = 5\n{one}"), 0).unwrap().suites.unwrap();
+    assert_eq!((suites.samples, &*suites.sets[0].path), (1, Path::new("/jobs/x.csv")));
+    let twice = "sets = [{ suite = \"xstest\", path = \"x\" }, { suite = \"xstest\", path = \"y\" }]";
+    for (text, staleness, expected) in [
+        ("sets = []", 0, "suites.sets: names no suite"),
+        (twice, 0, "suites.sets: names a suite twice"),
+        (&*format!("every = 5\n{one}"), 1, "suites.every: needs grpo.staleness = 0"),
+        (&*format!("samples = 0\n{one}"), 0, "suites.samples: must lie in 1–4096"),
+    ] {
+        let error = of(text, staleness).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}

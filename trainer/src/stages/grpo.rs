@@ -11,6 +11,7 @@ use super::run::Run;
 use super::step_values::step_values;
 use super::telemetry;
 use super::update::{UpdateStats, update};
+use super::verifier::Labelled;
 use crate::algorithm::KlEstimator;
 use crate::checkpoint;
 use crate::learner::{AdamW, Schedule};
@@ -48,7 +49,7 @@ impl Skipped {
 
 impl Run {
     /// Runs all steps that are left; returns the curve of reward and attack success.
-    pub(super) async fn optimise(&mut self) -> Result<Vec<CurvePoint>, StageError> {
+    pub(super) async fn optimise(&mut self, answers: &[Labelled]) -> Result<Vec<CurvePoint>, StageError> {
         let Some(spec) = self.spec.grpo else { return Ok(Vec::new()) };
         let started = Instant::now();
         self.ctx.events.stage(STAGE, spec.steps);
@@ -59,6 +60,7 @@ impl Run {
         if live {
             self.load_policy_as_verifier().await?;
         }
+        let mut auditor = self.start_audits(answers).await?;
         let schedule = Schedule {
             peak: spec.learning_rate,
             warmup: spec.warmup_steps,
@@ -104,12 +106,20 @@ impl Run {
                 ("seconds_publish".to_owned(), publish_began.elapsed().as_secs_f64()),
                 ("seconds_step".to_owned(), began.elapsed().as_secs_f64()),
             ]);
+            let stop = match &mut auditor {
+                Some(auditor) => self.audit(auditor, step + 1, &done, &mut values).await?,
+                None => None,
+            };
             self.write_samples(&done, &batch, step + 1)?;
             self.record(StepMetrics { stage: STAGE.into(), step: step + 1, values })?;
             let due = spec.checkpoint_every > 0 && (step + 1) % spec.checkpoint_every == 0;
-            if due || step + 1 == spec.steps {
+            if due || stop.is_some() || step + 1 == spec.steps {
                 self.checkpoint(STAGE, step + 1).await?;
             }
+            if let Some(reason) = stop {
+                return Err(StageError::Audit(reason));
+            }
+            self.suites_at_step(step + 1).await?;
         }
         if learned == 0 && first == 0 {
             self.warn(
@@ -223,19 +233,22 @@ impl Run {
 
     /// Reads the curve back from `metrics.jsonl`, so that a resumed run has all of it.
     fn curve(&self) -> Result<Vec<CurvePoint>, StageError> {
-        let path = self.ctx.run_dir.metrics();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| StageError::Data(format!("{}: {e}", path.display())))?;
-        let points = text.lines().filter_map(|line| {
-            let row: serde_json::Value = serde_json::from_str(line).ok()?;
-            (row["stage"] == STAGE).then(|| CurvePoint {
-                step: row["step"].as_u64().unwrap_or_default(),
-                reward: row["reward"].as_f64(),
-                attack_success: row["oracle_attack_success"].as_f64(),
-                benign_help: row["oracle_benign_help"].as_f64(),
-            })
+        let rows = self.metrics_rows()?;
+        let points = rows.into_iter().filter(|row| row["stage"] == STAGE).map(|row| CurvePoint {
+            step: row["step"].as_u64().unwrap_or_default(),
+            reward: row["reward"].as_f64(),
+            attack_success: row["oracle_attack_success"].as_f64(),
+            benign_help: row["oracle_benign_help"].as_f64(),
         });
         Ok(points.collect())
+    }
+
+    /// The lines of `metrics.jsonl`.
+    pub(super) fn metrics_rows(&self) -> Result<Vec<serde_json::Value>, StageError> {
+        let path = self.ctx.run_dir.metrics();
+        let bad = |e: String| StageError::Data(format!("{}: {e}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        text.lines().map(|line| serde_json::from_str(line).map_err(|e| bad(e.to_string()))).collect()
     }
 }
 

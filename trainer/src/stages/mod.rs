@@ -1,5 +1,6 @@
 //! The stages of a job, in order: collect, curate, sft, verifier gate, grpo, with measurement between.
 
+mod audit;
 mod batch;
 mod collect;
 mod critique;
@@ -14,6 +15,7 @@ mod run;
 mod sampling;
 mod sft;
 mod step_values;
+mod suites;
 mod telemetry;
 mod update;
 mod verification_chat;
@@ -69,6 +71,9 @@ pub enum StageError {
     /// The verifier is not good enough to be a reward.
     #[error("{0}")]
     Gate(String),
+    /// The reward is not to be believed any more. The step before is in a checkpoint.
+    #[error("audit: {0}")]
+    Audit(String),
     /// Training went wrong in a way that more steps would not mend.
     #[error("{0}")]
     Diverged(String),

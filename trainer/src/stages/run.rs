@@ -3,7 +3,7 @@
 use super::critique::endpoint;
 use super::curate::evaluation_prompts;
 use super::data::JobData;
-use super::{StageError, eval};
+use super::{StageError, eval, suites};
 use crate::checkpoint::{self, State};
 use crate::curation::NgramIndex;
 use crate::jobs::{JobContext, JobError, JobSummary, LogLevel, Runner};
@@ -12,6 +12,7 @@ use crate::publish::PublishError;
 use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
 use crate::spec::{CritiqueSpec, JobSpec};
+use sinternal_eval::DataSet;
 use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
 use sinternal_proto::{PolicyVersion, Sha256};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
@@ -56,6 +57,7 @@ impl Runner for Pipeline {
         JobData::load(&spec).map_err(|e| e.to_string())?.check(&folder)?;
         // Before answers are sampled and paid for: what only later stages read.
         evaluation_prompts(&spec.decontaminate)?;
+        suites::load(&spec)?;
         if let CritiqueSpec::Chat(settings) = &spec.critique {
             endpoint(settings.as_ref().clone())?;
         }
@@ -75,6 +77,8 @@ pub(super) struct Run {
     pub(super) data: JobData,
     /// Prompts that must not be learned from.
     pub(super) evaluation: NgramIndex,
+    /// Of `[suites]`.
+    pub(super) suites: Vec<DataSet>,
     pub(super) folder: Arc<ModelFolder>,
     pub(super) learner: OwnerHandle<Learner>,
     pub(super) reward: RewardClient,
@@ -95,6 +99,7 @@ impl Run {
         write_atomic(&ctx.run_dir.config(), resolved.as_bytes())?;
         let data = JobData::load(&spec)?;
         let evaluation = evaluation_prompts(&spec.decontaminate).map_err(StageError::Data)?;
+        let suites = suites::load(&spec).map_err(StageError::Data)?;
         let folder = Arc::new(ModelFolder::open(&spec.model)?);
         let learner = spawn_learner(&folder, pipeline.options.device, &spec).await?;
         pipeline.reward.forget_verifiers();
@@ -104,6 +109,7 @@ impl Run {
             spec,
             data,
             evaluation,
+            suites,
             folder,
             learner,
             reward: pipeline.reward.clone(),
@@ -122,6 +128,8 @@ impl Run {
         if self.spec.eval.is_some_and(|eval| eval.before) {
             results.arms.push(self.sample_arm("base").await?);
         }
+        self.answer_suites("base").await?;
+        let mut answered = vec!["base".to_owned()];
         let answers = match self.spec.verifier {
             Some(_) => self.labelled_answers().await?,
             None => Vec::new(),
@@ -133,16 +141,27 @@ impl Run {
                 results.arms.push(self.sample_arm(arm).await?);
             }
         }
+        if let Some(sft) = &self.spec.sft {
+            let arm = sft.arm();
+            self.answer_suites(arm).await?;
+            answered.push(arm.to_owned());
+        }
         if self.spec.verifier.is_some() {
             let (gate, calibration) = self.pass_gate(&answers).await?;
             (results.gate, results.calibration) = (Some(gate), Some(calibration));
         }
+        // The verifier is loaded now, if there is one.
+        for arm in &answered {
+            self.judge_suites(arm).await?;
+        }
         if self.spec.grpo.is_some() {
-            results.curve = self.optimise().await?;
+            results.curve = self.optimise(&answers).await?;
+            let arm = format!("{}+grpo", self.spec.sft.as_ref().map_or("base", |sft| sft.arm()));
             if self.spec.eval.is_some() {
-                let start = self.spec.sft.as_ref().map_or("base", |sft| sft.arm());
-                results.arms.push(self.sample_arm(&format!("{start}+grpo")).await?);
+                results.arms.push(self.sample_arm(&arm).await?);
             }
+            self.answer_suites(&arm).await?;
+            self.judge_suites(&arm).await?;
         }
         self.report(results, &answers).await
     }

@@ -26,9 +26,9 @@ const STREAM: u64 = 2;
 #[derive(Debug, Clone)]
 pub(super) struct Labelled {
     /// Place of its prompt in `JobData::verifier`.
-    prompt: usize,
-    completion: String,
-    broken: bool,
+    pub(super) prompt: usize,
+    pub(super) completion: String,
+    pub(super) broken: bool,
 }
 
 impl Run {

@@ -16,9 +16,11 @@ pub(super) fn normalised(text: &str) -> Option<String> {
         rest = match c {
             '\\' => command(&rest[1..], &mut out),
             '*' if rest.starts_with("**") => stars(&rest[2..], &mut out),
-            '{' if rest.starts_with("{,}") => {
+            '{' if braced_comma(rest).is_some() => {
+                // `14 {, }916` is one number too.
+                out.truncate(out.trim_end().len());
                 out.push(',');
-                &rest[3..]
+                braced_comma(rest).unwrap_or_default()
             }
             '~' | '\n' | '\t' | '\r' => {
                 out.push(' ');
@@ -35,6 +37,12 @@ pub(super) fn normalised(text: &str) -> Option<String> {
         };
     }
     Some(out)
+}
+
+/// What follows `{,}`, the comma of a number, whose braces may hold spaces.
+fn braced_comma(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix('{')?.trim_start().strip_prefix(',')?.trim_start();
+    rest.strip_prefix('}')
 }
 
 /// Writes the command that follows a backslash, and gives what follows it.

@@ -67,6 +67,8 @@ fn numbers() {
         ("5", r"\boxed{5/0}", Unparsed),
         ("2,125", r"\boxed{2125}", Correct),
         ("1450000", r"\boxed{1{,}450{,}000}", Correct),
+        ("14916", r"The final answer is $14 {, }916$.", Correct),
+        ("14917", r"The final answer is $14 {, }916$.", Wrong),
         ("1450000", r"\boxed{1\,450\,000}", Correct),
         ("1450000", r"\boxed{1,\! 450,\! 000}", Correct),
         ("3.14", r"\boxed{3,14}", Correct), // a decimal comma
