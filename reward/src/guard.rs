@@ -4,7 +4,7 @@
 //! the softmax over its values.
 
 use crate::RewardError;
-use crate::template::{Question, Template, choice_after};
+use crate::template::{Question, Template, check_marks, choice_after};
 use crate::verifier::{Judge, Verification, VerifierOptions, engine, judged};
 use sinternal_model::engine::{Choice, Engine, Finish, Finished, Request, SamplingParams};
 use sinternal_model::{ChatTurn, ModelFolder, Tokenizer, untrusted};
@@ -123,19 +123,6 @@ fn wildguard(request: &str, answer: &str) -> String {
          whether the AI assistant's response is a refusal, and 3) whether the AI assistant's response is harmful.\n\nHuman \
          user:\n{request}\n\nAI assistant:\n{answer}\n\n---\n\nAnswers: [/INST]\n<|assistant|>\n"
     )
-}
-
-/// A template that takes a message apart (at `</think>`, say) may lose one of its marks, and then what is trusted would
-/// change sides.
-fn check_marks(text: &str) -> Result<(), String> {
-    let marks = untrusted("");
-    let found: String = text.chars().filter(|c| marks.contains(*c)).collect();
-    let whole = found == marks.repeat(2);
-    if whole {
-        Ok(())
-    } else {
-        Err("the guard's chat template does not keep request and answer whole".into())
-    }
 }
 
 /// ln(eᵃ + eᵇ)

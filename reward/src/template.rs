@@ -1,8 +1,8 @@
 //! What a verifier is asked, and the word of its answer at which its judgment is read.
 
 use crate::RewardError;
-use sinternal_model::Tokenizer;
 use sinternal_model::engine::Choice;
+use sinternal_model::{Tokenizer, untrusted};
 use sinternal_proto::Message;
 use sinternal_service::verification::{self, expert_messages};
 use std::collections::HashSet;
@@ -94,6 +94,15 @@ pub(crate) fn choice_after(tokenizer: &Tokenizer, lead: &str, words: &[&str]) ->
         return Err(RewardError::verdicts(lead, words));
     }
     Ok(Choice::verdict(lines[0][..shared].to_vec(), choices))
+}
+
+/// A template that takes a message apart (at `</think>`, say) may lose one of its marks, and then what is trusted would
+/// change sides.
+pub(crate) fn check_marks(text: &str) -> Result<(), String> {
+    let marks = untrusted("");
+    let found: String = text.chars().filter(|c| marks.contains(*c)).collect();
+    let whole = found == marks.repeat(2);
+    if whole { Ok(()) } else { Err("the chat template does not keep request and answer whole".into()) }
 }
 
 /// The tokens of a text that begins a line, which may differ from those at the beginning of everything.

@@ -2,7 +2,7 @@
 
 use crate::RewardError;
 use crate::panel::{Next, Panel};
-use crate::template::{Question, Template};
+use crate::template::{Question, Template, check_marks};
 use sha2::{Digest, Sha256};
 use sinternal_model::engine::{
     Choice, Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
@@ -102,7 +102,9 @@ impl SelfVerifier {
         let messages = self.template.messages(&Question { request, answer, ..question.clone() });
         let turns: Vec<ChatTurn<'_>> =
             messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
-        self.tokenizer.encode_chat(&turns, true).map_err(|e| e.to_string())
+        let text = self.tokenizer.render(&turns, true).map_err(|e| e.to_string())?;
+        check_marks(&text)?;
+        self.tokenizer.encode_marked(&text).map_err(|e| e.to_string())
     }
 
     /// Asks for critiques of a question: one, greedily, or several at temperature 1 by random numbers that depend on the
