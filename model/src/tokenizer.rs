@@ -155,6 +155,10 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    pub(crate) fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
     pub(crate) fn eos_text(&self) -> Option<String> {
         special_text(&self.special, "eos_token")
     }
