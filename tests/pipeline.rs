@@ -151,3 +151,47 @@ fn what_only_later_stages_read_is_checked_before_answers_are_paid_for() {
         assert!(!refused.status.success() && refused.stderr.contains(expected), "{}", refused.stderr);
     }
 }
+
+#[test]
+fn a_guard_takes_out_what_it_contradicts_and_totals_stand_in_the_manifests() {
+    let cluster = Cluster::start(1);
+    let model = base_model(cluster.path());
+    // As an expert it is asked with a system message, as a guard with the exchange; as a guard it calls every recipe unsafe.
+    let judge = FakeChatServer::start(|request| {
+        if request["messages"][0]["role"] == "user" {
+            let answer = request["messages"][1]["content"].as_str().unwrap_or_default();
+            return Scripted::answer(if answer.contains("first") { "unsafe\nS2" } else { "safe" });
+        }
+        let asked = request["messages"][1]["content"].as_str().unwrap_or_default();
+        let answer = asked.split("[answer ").nth(1).unwrap_or_default();
+        let verdict = if answer.contains("first") && !answer.contains("cool") { "unsafe" } else { "safe" };
+        Scripted::answer(format!("It gives what it gives.\njudgment: {verdict}"))
+    });
+    let keys = format!(
+        "expert = \"chat\"\nbase_url = \"{}\"\nprice_input = 1.0\nprice_output = 1.0\n",
+        judge.base_url()
+    );
+    let sections = format!(
+        "[critique]\n{keys}model = \"expert-1\"\n[guard]\nform = \"llama-guard\"\n[guard.by]\n{keys}model = \"guard-1\"\n{SFT}"
+    );
+    let id = ran(&cluster, &job(&model, &sections), &[]);
+    let labels = data(&cluster, &id, "labels.jsonl");
+    let critiqued = data(&cluster, &id, "critiqued.jsonl");
+    let judged = critiqued.iter().filter(|row| row["judgment"] != "invalid");
+    assert_eq!(labels.len(), judged.clone().count());
+    assert!(labels.iter().all(|label| label["by"] == "guard-1" && label["unsafe"].is_boolean()));
+    let cooled =
+        |answer: &Value| ["first", "cool"].iter().all(|word| answer.as_str().unwrap().contains(word));
+    let contradicted = judged.filter(|row| cooled(&row["collected"]["answer"])).count() as u64;
+    let report = manifest(&cluster, &id, "drop-report.json");
+    let classes = report["classes"].as_array().unwrap();
+    let dropped: u64 = classes.iter().map(|c| c["dropped"]["disagrees"].as_u64().unwrap_or(0)).sum();
+    assert!(dropped > 0 && dropped == contradicted, "{dropped} {contradicted}");
+    assert!(data(&cluster, &id, "verification.jsonl").iter().all(|row| !cooled(&row["answer"])));
+    for (name, rows) in [("critiqued", critiqued.len()), ("labels", labels.len())] {
+        let totals = &manifest(&cluster, &id, &format!("{name}.manifest.json"))["endpoint"];
+        let of = |key: &str| totals[key].as_u64().unwrap();
+        assert!(of("requests") <= rows as u64 && of("requests") > 100, "{totals}");
+        assert!(of("input_tokens") > 0 && totals["cost"].as_f64().unwrap() > 0.0, "{totals}");
+    }
+}

@@ -350,6 +350,7 @@ impl Generator {
 }
 
 /// Root of a task's random numbers: the same on every worker and in a resumed job.
-fn key(seed: u64, task: TaskId) -> u64 {
+#[must_use]
+pub fn key(seed: u64, task: TaskId) -> u64 {
     seed.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ task.0
 }

@@ -19,4 +19,5 @@ mod session;
 mod sync;
 
 pub use error::WorkerError;
+pub use generator::key;
 pub use session::run;

@@ -4,6 +4,7 @@
 //! between and after.
 
 mod audit;
+mod data;
 mod grpo;
 mod learner;
 mod preset;
@@ -11,6 +12,10 @@ mod suites;
 mod verifier;
 
 pub use audit::AuditSpec;
+pub use data::{
+    CheckpointExpert, CritiqueSpec, DataSections, DecontaminateSpec, EvaluationSet, GuardForm, GuardSpec,
+    NoKeys,
+};
 pub use grpo::{DynamicSampling, GrpoSpec, ObjectiveKind, RewardSource};
 pub use learner::{Dtype, LearnerSpec, LoraSpec};
 pub use preset::Preset;
@@ -18,11 +23,9 @@ pub use suites::SuitesSpec;
 pub use verifier::{Controversial, VerifierSpec};
 
 use crate::algorithm::{Aggregation, Estimator, KlEstimator, Overlong};
-use crate::curation::{CurateSettings, NgramSettings};
+use crate::curation::CurateSettings;
 use serde::{Deserialize, Serialize};
-use sinternal_eval::Suite;
 use sinternal_proto::Composition;
-use sinternal_service::chat_api::ChatSettings;
 use sinternal_service::config::{Config, parse_strict};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +60,9 @@ pub struct JobSpec {
     /// Who critiques them.
     #[serde(default)]
     pub critique: CritiqueSpec,
+    /// Who judges them independently of the expert; where the two differ, an answer is not learned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardSpec>,
     /// Which critiqued answers are learned from.
     #[serde(default)]
     pub curate: CurateSettings,
@@ -140,11 +146,22 @@ pub struct SamplingSpec {
     pub max_new_tokens: u32,
     /// Texts that end a completion, besides end-of-text.
     pub stop: Vec<String>,
+    /// The markers around the model's reasoning; unless given, those that its tokenizer or chat template has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub think: Option<[String; 2]>,
 }
 
 impl Default for SamplingSpec {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, max_new_tokens: 512, stop: Vec::new() }
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            max_new_tokens: 512,
+            stop: Vec::new(),
+            think: None,
+        }
     }
 }
 
@@ -157,59 +174,6 @@ pub struct CollectSpec {
     /// A model folder, relative to the job file, that answers in the job's own policy's place: an ablation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PathBuf>,
-}
-
-/// The expert that critiques collected answers. It sees S, the request and the answer, never the reasoning.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "expert", rename_all = "kebab-case")]
-pub enum CritiqueSpec {
-    /// The fictional world's oracle.
-    World(NoKeys),
-    /// An OpenAI-compatible endpoint.
-    Chat(Box<ChatSettings>),
-    /// A model folder, sampled by the rollout workers.
-    Checkpoint(CheckpointExpert),
-}
-
-impl Default for CritiqueSpec {
-    fn default() -> Self {
-        Self::World(NoKeys {})
-    }
-}
-
-/// No key of its own: any other one is an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoKeys {}
-
-/// A local model as the expert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CheckpointExpert {
-    /// The folder, relative to the job file.
-    pub model: PathBuf,
-    /// Bound on what it writes, in tokens.
-    pub max_tokens: u32,
-}
-
-/// Evaluation sets, by their files as their authors publish them.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DecontaminateSpec {
-    /// The sets.
-    pub sets: Vec<EvaluationSet>,
-    /// What counts as sharing a text.
-    pub ngrams: NgramSettings,
-}
-
-/// One evaluation set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluationSet {
-    /// Which one.
-    pub suite: Suite,
-    /// Its file, relative to the job file.
-    pub path: PathBuf,
 }
 
 /// What fine-tuning learns to write.
@@ -322,7 +286,9 @@ impl Config for JobSpec {
         "audit",
         "suites",
         "collect.policy",
+        "sampling.think",
         "critique",
+        "guard",
         "curate",
         "sft.answers",
         "sft.lora",
@@ -353,6 +319,7 @@ impl Default for JobSpec {
             learner: LearnerSpec::default(),
             collect: Some(CollectSpec { samples: 6, policy: None }),
             critique: CritiqueSpec::default(),
+            guard: None,
             curate: CurateSettings::default(),
             decontaminate: DecontaminateSpec::default(),
             sft: Some(SftSpec {
@@ -439,22 +406,13 @@ impl JobSpec {
         let verifier = self.verifier.as_mut().and_then(|v| v.model.as_mut());
         let policy = self.collect.as_mut().and_then(|c| c.policy.as_mut());
         let answers = self.sft.as_mut().and_then(|s| s.answers.as_mut());
-        let suites = self.suites.iter_mut().flat_map(|s| &mut s.sets);
-        let sets = self.decontaminate.sets.iter_mut().chain(suites).map(|set| &mut set.path);
+        let suites = self.suites.iter_mut().flat_map(|s| &mut s.sets).map(|set| &mut set.path);
         let second = self.audit.as_mut().and_then(|a| a.model.as_mut());
-        let expert = match &mut self.critique {
-            CritiqueSpec::Checkpoint(expert) => Some(&mut expert.model),
-            _ => None,
-        };
-        let paths = data
-            .into_iter()
-            .chain(verifier)
-            .chain(policy)
-            .chain(answers)
-            .chain(sets)
-            .chain(expert)
-            .chain(second);
-        paths.for_each(|path| *path = base.join(&*path));
+        let paths = data.into_iter().chain(verifier).chain(policy).chain(answers).chain(suites).chain(second);
+        let guard = self.guard.as_mut().map(|guard| &mut guard.by);
+        let curated =
+            data::paths([Some(&mut self.critique), guard], &mut self.curate, &mut self.decontaminate);
+        paths.chain(curated).for_each(|path| *path = base.join(&*path));
     }
 
     fn check(&self) -> Result<(), String> {
@@ -474,6 +432,7 @@ impl JobSpec {
         require((0.0..=1.0).contains(&s.min_p), "sampling.min_p", "must lie in [0, 1]")?;
         let fine = s.stop.len() <= 16 && s.stop.iter().all(|t| (1..=256).contains(&t.len()));
         require(fine, "sampling.stop", "must be 16 texts at most, of 1 to 256 bytes each")?;
+        check_think(s.think.as_ref()).map_err(|problem| format!("sampling.think: {problem}"))?;
         if let DataSpec::World { collect_harmful, grpo_mixture, .. } = &self.data {
             require((0.0..=1.0).contains(collect_harmful), "data.collect_harmful", "must lie in 0–1")?;
             let sum: f64 = grpo_mixture.iter().sum();
@@ -485,9 +444,8 @@ impl JobSpec {
         }
         self.sft.as_ref().map_or(Ok(()), |sft| sft.check(self.collect.is_some()))?;
         self.curate.check().map_err(|e| format!("curate.{e}"))?;
-        if let CritiqueSpec::Chat(settings) = &self.critique {
-            settings.validate("critique").map_err(|e| e.to_string())?;
-        }
+        self.critique.check("critique")?;
+        self.guard.as_ref().map_or(Ok(()), GuardSpec::check)?;
         self.learner.check()?;
         self.verifier.as_ref().map_or(Ok(()), VerifierSpec::check)?;
         self.grpo.as_ref().map_or(Ok(()), |grpo| grpo.check(&self.sampling))
@@ -507,6 +465,11 @@ impl JobSpec {
             "needs an [sft] section, which learns from it",
         )?;
         require(self.eval.is_none() || world, "eval", "has an oracle only with data.kind = \"world\"")?;
+        require(
+            self.guard.is_none() || self.collect.is_some(),
+            "guard",
+            "needs a [collect] section, whose answers it judges",
+        )?;
         self.check_prompts()?;
         let oracle = self.grpo.is_some_and(|g| g.reward == RewardSource::Oracle);
         require(!oracle || world, "grpo.reward", "has an oracle only with data.kind = \"world\"")?;
@@ -606,6 +569,21 @@ impl JobSpec {
     /// The policy of every step judges itself.
     pub(crate) fn judges_itself(&self) -> bool {
         self.verifier.as_ref().is_some_and(|verifier| verifier.live)
+    }
+}
+
+/// Two different texts that can mark reasoning.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_think(markers: Option<&[String; 2]>) -> Result<(), &'static str> {
+    let Some([open, close]) = markers else { return Ok(()) };
+    let fine = [open, close].iter().all(|m| (1..=64).contains(&m.len()) && m.trim() == **m);
+    let apart = !open.contains(&**close) && !close.contains(&**open);
+    if fine && apart {
+        Ok(())
+    } else {
+        Err("must be two different texts of 1 to 64 bytes, without space around them")
     }
 }
 

@@ -5,6 +5,7 @@ use crate::metrics::{
     CHAT_COST, CHAT_INPUT_TOKENS_TOTAL, CHAT_OUTPUT_TOKENS_TOTAL, CHAT_REQUESTS_TOTAL, CHAT_RETRIES_TOTAL,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Counts since the client was made. Requests = from the server + from the cache + shared + failed + under way.
@@ -35,6 +36,17 @@ pub struct ChatTotals {
     pub cache_failures: u64,
     /// Cost of those tokens, in the currency of the prices; `None` without prices.
     pub cost: Option<f64>,
+}
+
+impl fmt::Display for ChatTotals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, cache_hits, shared, failed, calls, retries, .. } = self;
+        write!(f, "{requests} requests ({cache_hits} from the cache, {shared} shared, {failed} failed), ")?;
+        write!(f, "{calls} calls ({retries} retries), ")?;
+        let bound = if self.uncounted > 0 { "at least " } else { "" };
+        write!(f, "{bound}{} input and {} output tokens", self.input_tokens, self.output_tokens)?;
+        self.cost.map_or(Ok(()), |cost| write!(f, ", cost {bound}{cost:.4}"))
+    }
 }
 
 /// The counts of one client.
@@ -126,5 +138,10 @@ mod tests {
         assert_eq!((free.snapshot().cost, paid.snapshot().cost), (None, Some(4.0)));
         let totals = paid.snapshot();
         assert_eq!((totals.input_tokens, totals.output_tokens, totals.uncounted), (1_000_000, 150_000, 1));
+        assert_eq!(
+            totals.to_string(),
+            "0 requests (0 from the cache, 0 shared, 0 failed), 0 calls (0 retries), at least 1000000 input and \
+             150000 output tokens, cost at least 4.0000"
+        );
     }
 }

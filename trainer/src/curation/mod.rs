@@ -5,7 +5,7 @@
 //!                                                                                    └─► balance ─► verification rows
 //! ```
 //!
-//! **Invariants.** Pure: no clock, no file. Every choice is by a rank that depends on the seed and the id of what is
+//! **Invariants.** Pure: no clock, no file but that of labels. Every choice is by a rank that depends on the seed and the id of what is
 //! chosen alone, so the order of the rows does not matter, and rows that are added do not change the choices among
 //! others. Every row that goes in comes out or is dropped for one reason, the first that applies.
 
@@ -14,6 +14,7 @@ mod balance;
 mod benign;
 mod curate;
 mod filter;
+mod labels;
 mod minhash;
 mod near_duplicates;
 mod ngram;
@@ -25,6 +26,7 @@ mod words;
 
 pub use ablation::{shuffle_verdicts, without_critique, without_judgment};
 pub use curate::{Curated, curate};
+pub use labels::Labels;
 pub use near_duplicates::{NearDuplicates, near_duplicates};
 pub use ngram::{NgramIndex, NgramSettings};
 pub use report::{ClassReport, DropReason, DropReport};
@@ -51,6 +53,6 @@ fn rank(seed: u64, purpose: &str, id: &str) -> String {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

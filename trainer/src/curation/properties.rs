@@ -44,6 +44,7 @@ fn settings() -> impl Strategy<Value = CurateSettings> {
             benign_refused_share,
             largest_class_ratio,
             near_duplicates,
+            labels: None,
         },
     )
 }

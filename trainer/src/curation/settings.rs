@@ -3,6 +3,7 @@
 use super::CurationError;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 /// Settings of curation. What is optional is off where it is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub struct CurateSettings {
     /// Of several prompts of one kind and one S with nearly the same request, one is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_duplicates: Option<NearDuplicateSettings>,
+    /// A file of labels by someone else than the expert (see [`Labels`](super::Labels)): an answer whose label contradicts
+    /// the expert is not learned from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
 }
 
 /// What near-duplicates are, and how they are searched for.
@@ -55,6 +60,7 @@ impl Default for CurateSettings {
             benign_refused_share: 0.1,
             largest_class_ratio: None,
             near_duplicates: None,
+            labels: None,
         }
     }
 }

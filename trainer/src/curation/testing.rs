@@ -4,7 +4,7 @@ use crate::records::{CollectedRecord, CritiquedRecord, Label, PolicySource, Veri
 use sinternal_proto::{PolicyVersion, PromptKind, SampleIndex, Sha256, Verdict};
 
 /// A usable row; the kind is that of the id's first letter: `h1`, `b1`, `m1`.
-pub(super) fn row(prompt: &str, sample: u32, judgment: Verdict, answer: &str) -> CritiquedRecord {
+pub(crate) fn row(prompt: &str, sample: u32, judgment: Verdict, answer: &str) -> CritiquedRecord {
     let kind = match &prompt[..1] {
         "h" => PromptKind::Harmful,
         "b" => PromptKind::Benign,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use sinternal_proto::Sha256;
 use sinternal_service::atomic::write_atomic;
+use sinternal_service::chat_api::ChatTotals;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -57,6 +58,9 @@ pub struct Manifest {
     pub sha256: Sha256,
     /// Rows by class.
     pub counts: BTreeMap<String, u64>,
+    /// Requests, tokens and cost of the endpoint that was asked for the rows, by the attempt that finished the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<ChatTotals>,
 }
 
 impl Provenance {
@@ -94,6 +98,7 @@ impl Manifest {
         made_of: Provenance,
         sha256: Sha256,
         counts: BTreeMap<String, u64>,
+        endpoint: Option<ChatTotals>,
     ) -> Self {
         Self {
             format: FORMAT,
@@ -104,6 +109,7 @@ impl Manifest {
             rows: counts.values().sum(),
             sha256,
             counts,
+            endpoint,
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod answer;
 mod critique;
+mod guard;
 mod lines;
 mod manifest;
 mod read;
@@ -20,6 +21,7 @@ mod write;
 
 pub use answer::{CollectedRecord, PolicySource, ReplayTokens};
 pub use critique::{CritiquedRecord, Label};
+pub use guard::GuardRecord;
 pub use lines::MOST_LINE_BYTES;
 pub use manifest::{InputFile, Manifest, Provenance};
 pub use read::{Records, finished, open, read_all};

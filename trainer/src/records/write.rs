@@ -6,6 +6,7 @@ use super::{Record, RecordError, at, bad_file};
 use sha2::Digest;
 use sinternal_proto::Sha256;
 use sinternal_service::atomic::{publish, write_atomic};
+use sinternal_service::chat_api::ChatTotals;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{BufReader, ErrorKind, Seek, SeekFrom, Write};
@@ -124,6 +125,14 @@ impl<T: Record> RecordWriter<T> {
     /// # Errors
     /// A file that cannot be written; one that holds more than its rows, because a write failed half-way.
     pub fn finish(self) -> Result<Manifest, RecordError> {
+        self.finish_asked(None)
+    }
+
+    /// The same for rows that an endpoint was asked for; the manifest says what that came to.
+    ///
+    /// # Errors
+    /// As [`RecordWriter::finish`].
+    pub fn finish_asked(self, endpoint: Option<ChatTotals>) -> Result<Manifest, RecordError> {
         self.sync()?;
         if self.file.metadata().map_err(at(&self.part))?.len() != self.bytes {
             let problem =
@@ -131,7 +140,7 @@ impl<T: Record> RecordWriter<T> {
             return Err(bad_file(&self.part, problem));
         }
         let sha256 = Sha256(hex::encode(self.hasher.finalize()));
-        let manifest = Manifest::new(T::STAGE, self.made_of, sha256, self.counts);
+        let manifest = Manifest::new(T::STAGE, self.made_of, sha256, self.counts, endpoint);
         manifest.write(&self.path)?;
         publish(&self.part, &self.path)?;
         let sidecar = with_ending(&self.part, ".json");

@@ -114,6 +114,16 @@ fn sampling_is_checked_and_names_its_field() {
     let stop = "sampling.stop: must be 16 texts at most, of 1 to 256 bytes each";
     assert_eq!(problem(|s| s.stop = vec![String::new()]).unwrap(), stop);
     assert_eq!(problem(|s| s.stop = vec!["x".into(); 17]).unwrap(), stop);
+    let think = |open: &str, close: &str| {
+        let markers = format!("think = [\"{open}\", \"{close}\"]");
+        job(&markers, "").map(|spec| spec.sampling.think)
+    };
+    let pair = ["[THINK]", "[/THINK]"].map(str::to_owned);
+    assert_eq!(think("[THINK]", "[/THINK]").unwrap(), Some(pair));
+    for (open, close) in [("x", "x"), ("", "x"), ("<t>", "<t></t>"), (" t", "/t")] {
+        let error = think(open, close).unwrap_err();
+        assert!(error.starts_with("job.toml: sampling.think: must be two different texts"), "{error}");
+    }
 }
 
 fn audited(audit: &str) -> Result<JobSpec, String> {

@@ -1,4 +1,6 @@
 //! Samples answers to the safety prompts, and splits reasoning and answer: `data/collected.jsonl`.
+//!
+//! `sinternal data collect` does the same with an engine of its own.
 
 use super::StageError;
 use super::run::Run;
@@ -8,7 +10,7 @@ use crate::records::{
 };
 use serde_json::json;
 use sinternal_model::think::split_reasoning;
-use sinternal_proto::{FinishReason, Prompt, SampleIndex, Sha256, Trace};
+use sinternal_proto::{FinishReason, Prompt, SampleIndex, Sha256, TaskId, Trace};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,7 +27,7 @@ impl Run {
         let hash = match &other {
             Some(dir) => {
                 self.warn(format!("collect.policy: the answers are those of {}", dir.display()));
-                self.publish_folder(dir).await?
+                self.publish_other(dir, self.spec.sampling.think.clone()).await?
             }
             None => self.policy_hash()?,
         };
@@ -35,7 +37,7 @@ impl Run {
             self.collect_into(RecordWriter::resume(&path, made_of)?, &hash).await?;
         }
         if other.is_some() {
-            self.publish().await?;
+            self.publish_own().await?;
         }
         let (mut rows, manifest) = read_all::<CollectedRecord>(&path)?;
         rows.sort_by(|a, b| (&a.prompt, a.sample).cmp(&(&b.prompt, b.sample)));
@@ -54,18 +56,14 @@ impl Run {
             self.say(format!("goes on with {} answers of an earlier attempt", resumed.rows));
         }
         let samples = self.spec.collect.as_ref().map_or(0, |c| c.samples);
-        let there = |prompt: &Prompt| {
-            (0..samples).all(|s| writer.contains(&CollectedRecord::id_of(&prompt.id, SampleIndex(s), hash)))
-        };
-        let missing: Vec<(u64, &Prompt)> =
-            (0..).zip(&self.data.collect).filter(|(_, prompt)| !there(prompt)).collect();
+        let missing = to_sample(&self.data.collect, samples, hash, &writer);
         let asks: Vec<Ask> =
             missing.iter().map(|(index, p)| Ask { index: *index, messages: p.messages() }).collect();
         let draw = Draw { stream: STREAM, samples, sampling: self.sampling() };
         let policy = PolicySource { hash: hash.clone(), version: self.version };
         self.sample_each(&draw, &asks, &mut |place, group| {
             for trace in group {
-                writer.push(&record(missing[place].1, trace, &policy))?;
+                writer.push(&collected(missing[place].1, sampled(trace), &policy))?;
             }
             Ok(())
         })
@@ -100,14 +98,53 @@ impl Run {
 
     /// A file of the run's `data` folder, which is made.
     pub(super) fn data_file(&self, name: &str) -> Result<PathBuf, StageError> {
+        Ok(self.data_dir()?.join(name))
+    }
+
+    pub(super) fn data_dir(&self) -> Result<PathBuf, StageError> {
         let dir = self.ctx.run_dir.path().join("data");
         std::fs::create_dir_all(&dir).map_err(|e| StageError::Data(format!("{}: {e}", dir.display())))?;
-        Ok(dir.join(name))
+        Ok(dir)
     }
 }
 
-fn record(prompt: &Prompt, trace: Trace, policy: &PolicySource) -> CollectedRecord {
-    let split = split_reasoning(&trace.text);
+/// The task of a prompt, by its place in the file: its random numbers are keyed by the seed and this.
+#[must_use]
+pub fn collect_task(place: u64) -> TaskId {
+    TaskId((STREAM << 32) | place)
+}
+
+/// The prompts of which some sample is missing, each with its place.
+#[must_use]
+pub fn to_sample<'a>(
+    prompts: &'a [Prompt],
+    samples: u32,
+    policy: &Sha256,
+    there: &RecordWriter<CollectedRecord>,
+) -> Vec<(u64, &'a Prompt)> {
+    let is_there = |prompt: &Prompt, sample| {
+        there.contains(&CollectedRecord::id_of(&prompt.id, SampleIndex(sample), policy))
+    };
+    (0..).zip(prompts).filter(|(_, prompt)| !(0..samples).all(|sample| is_there(prompt, sample))).collect()
+}
+
+/// What an engine drew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampled {
+    /// Its place among the prompt's samples.
+    pub sample: SampleIndex,
+    /// In the markers of [`sinternal_model::think`], without its end-of-text token.
+    pub text: String,
+    /// It ended at its length limit.
+    pub truncated: bool,
+    /// For replay.
+    pub tokens: ReplayTokens,
+}
+
+/// A sample with its reasoning split off.
+#[must_use]
+pub fn collected(prompt: &Prompt, sampled: Sampled, policy: &PolicySource) -> CollectedRecord {
+    let split = split_reasoning(&sampled.text);
     let (reasoning, answer) =
         (split.reasoning.unwrap_or_default().to_owned(), split.answer.unwrap_or_default().to_owned());
     CollectedRecord {
@@ -116,12 +153,21 @@ fn record(prompt: &Prompt, trace: Trace, policy: &PolicySource) -> CollectedReco
         spec: prompt.spec.clone(),
         request: prompt.request.clone(),
         family: prompt.family.clone(),
-        sample: trace.sample,
+        sample: sampled.sample,
         reasoning,
         answer,
         reasoning_closed: split.answer.is_some(),
-        truncated: trace.finish == FinishReason::Length,
+        truncated: sampled.truncated,
         policy: policy.clone(),
-        tokens: Some(ReplayTokens { prompt: trace.prompt_tokens, completion: trace.tokens }),
+        tokens: Some(sampled.tokens),
+    }
+}
+
+fn sampled(trace: Trace) -> Sampled {
+    Sampled {
+        sample: trace.sample,
+        text: trace.text,
+        truncated: trace.finish == FinishReason::Length,
+        tokens: ReplayTokens { prompt: trace.prompt_tokens, completion: trace.tokens },
     }
 }

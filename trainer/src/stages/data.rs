@@ -9,6 +9,8 @@ use sinternal_model::{ChatTurn, ModelFolder};
 use sinternal_proto::{Prompt, PromptKind};
 use sinternal_world::Specification;
 use sinternal_world::splits::{Counts, Sizes, splits};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Prompts by use. Empty where a stage does not run.
@@ -90,7 +92,7 @@ impl JobData {
                 };
                 Ok(Self {
                     grpo: read(path, &|line| grpo_row(line, rewarded))?,
-                    collect: read(collect, &safety_row)?,
+                    collect: collect.as_deref().map_or(Ok(Vec::new()), safety_prompts)?,
                     verifier,
                     labelled,
                     ..Self::default()
@@ -238,6 +240,19 @@ fn world(spec: &JobSpec, collect: usize, harmful: f64, mixture: [f64; 3]) -> Res
 
 /// Distinct prompts that GRPO draws from, at most.
 const POOL: usize = 2000;
+
+/// The safety prompts of a file, one JSON object a line, as `sinternal data world` writes them.
+///
+/// # Errors
+/// A file or line that cannot be used, by name; an id that is there twice.
+pub fn safety_prompts(path: &Path) -> Result<Vec<Prompt>, DataError> {
+    let ids = RefCell::new(HashSet::new());
+    read_lines(path, |_, line| {
+        let prompt = safety_row(line)?;
+        let new = ids.borrow_mut().insert(prompt.id.clone());
+        if new { Ok(prompt) } else { Err(format!("id: {} is there twice", prompt.id)) }
+    })
+}
 
 fn read_lines<T>(path: &Path, parse: impl Fn(usize, &str) -> Result<T, String>) -> Result<Vec<T>, DataError> {
     let name = path.display().to_string();

@@ -7,9 +7,11 @@ mod critique;
 mod curate;
 mod data;
 mod eval;
+mod expert;
 pub mod gate;
 mod gather;
 mod grpo;
+mod guard;
 pub mod measure;
 mod run;
 mod sampling;
@@ -22,7 +24,13 @@ mod verification_chat;
 mod verifier;
 
 pub use batch::{Batch, ScoredTrace};
-pub use data::{DataError, JobData, LabelledAnswer};
+pub use collect::{Sampled, collect_task, collected, to_sample};
+pub use curate::{Refusals, curate_answers, evaluation_prompts, write_drop_report};
+pub use data::{DataError, JobData, LabelledAnswer, safety_prompts};
+pub use expert::{
+    Hooks, Reply, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat, to_critique,
+};
+pub use guard::{guard_chat, guarded, local_guard_chat, to_guard};
 pub use run::{Pipeline, PipelineOptions};
 pub use update::{UpdateStats, update};
 

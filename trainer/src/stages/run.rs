@@ -1,7 +1,6 @@
 //! One job from its file to its report.
 
-use super::critique::endpoint;
-use super::curate::evaluation_prompts;
+use super::curate::{check_inputs, evaluation_prompts};
 use super::data::JobData;
 use super::{StageError, eval, suites};
 use crate::checkpoint::{self, State};
@@ -11,8 +10,9 @@ use crate::learner::{ADAPTER_SEED, AdamW, Learner};
 use crate::publish::PublishError;
 use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
-use crate::spec::{CritiqueSpec, JobSpec};
+use crate::spec::JobSpec;
 use sinternal_eval::DataSet;
+use sinternal_model::think::Think;
 use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
 use sinternal_proto::{PolicyVersion, Sha256};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
@@ -56,11 +56,8 @@ impl Runner for Pipeline {
         let folder = ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
         JobData::load(&spec).map_err(|e| e.to_string())?.check(&folder)?;
         // Before answers are sampled and paid for: what only later stages read.
-        evaluation_prompts(&spec.decontaminate)?;
+        check_inputs(&spec)?;
         suites::load(&spec)?;
-        if let CritiqueSpec::Chat(settings) = &spec.critique {
-            endpoint(settings.as_ref().clone())?;
-        }
         Ok(JobSummary { name: spec.name, steps: spec.grpo.map_or(0, |g| g.steps) })
     }
 
@@ -83,6 +80,8 @@ pub(super) struct Run {
     pub(super) learner: OwnerHandle<Learner>,
     pub(super) reward: RewardClient,
     pub(super) session: RolloutSession,
+    /// How the model that workers sample from marks its reasoning.
+    pub(super) think: Think,
     /// The policy as it was published last.
     pub(super) version: PolicyVersion,
     pub(super) device: Device,
@@ -104,8 +103,10 @@ impl Run {
         let learner = spawn_learner(&folder, pipeline.options.device, &spec).await?;
         pipeline.reward.forget_verifiers();
         let session = pipeline.hub.open(ctx.id.clone())?;
+        let think = Think::of(&folder.tokenizer, spec.sampling.think.as_ref());
         Ok(Self {
             ctx,
+            think,
             spec,
             data,
             evaluation,

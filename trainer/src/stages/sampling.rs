@@ -3,8 +3,11 @@
 use super::StageError;
 use super::run::Run;
 use crate::work_buffer::Group;
-use sinternal_proto::{Message, PolicyVersion, Prompt, Sampling, TaskId, Trace};
+use sinternal_model::Tokenizer;
+use sinternal_model::think::Think;
+use sinternal_proto::{Message, PolicyVersion, Prompt, Sampling, Sha256, TaskId, Trace};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Groups of one stage in the work buffer at once.
 const WINDOW: usize = 256;
@@ -129,10 +132,33 @@ impl Run {
         }
     }
 
+    /// The next sample, in the markers of [`sinternal_model::think`] whatever its model's own are.
     pub(super) async fn next_trace(&self) -> Result<Trace, StageError> {
         tokio::select! {
             () = self.ctx.cancel.cancelled() => Err(StageError::Cancelled),
-            trace = self.session.next(self.trace_deadline) => Ok(trace?),
+            trace = self.session.next(self.trace_deadline) => {
+                let trace = trace?;
+                Ok(Trace { text: self.think.canonical(trace.text), ..trace })
+            }
         }
+    }
+
+    /// Makes another model the one that workers sample from; gives its hash. `think` are the markers of its reasoning, if
+    /// they are not to be found in its files.
+    pub(super) async fn publish_other(
+        &mut self,
+        dir: &Path,
+        think: Option<[String; 2]>,
+    ) -> Result<Sha256, StageError> {
+        let hash = self.publish_folder(dir).await?;
+        self.think = Think::of(&Tokenizer::load(dir)?, think.as_ref());
+        Ok(hash)
+    }
+
+    /// Makes the job's own policy the one that workers sample from, after another one.
+    pub(super) async fn publish_own(&mut self) -> Result<(), StageError> {
+        self.publish().await?;
+        self.think = Think::of(&self.folder.tokenizer, self.spec.sampling.think.as_ref());
+        Ok(())
     }
 }

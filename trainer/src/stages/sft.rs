@@ -42,7 +42,8 @@ impl Run {
     /// Rows made of collected answers, with the replayed ones.
     async fn own_rows(&mut self, spec: &SftSpec) -> Result<Vec<Sequence>, StageError> {
         let collected = self.collect().await?;
-        let critiqued = self.critique(&collected).await?;
+        let mut critiqued = self.critique(&collected).await?;
+        self.label(&mut critiqued).await?;
         let rows = self.curate(spec, &critiqued)?;
         let mut sequences = match spec.target {
             SftTarget::Answer => safe_answers(&rows, &collected),
