@@ -6,6 +6,7 @@
 
 mod audit;
 mod commands;
+mod data_commands;
 mod data_path;
 mod eval;
 mod eval_chat;

@@ -7,11 +7,13 @@ mod config;
 mod data;
 mod eval;
 mod generate;
+mod interrupt;
 mod jobs;
 mod launch;
 mod progress;
 mod quickstart;
 mod rows;
+mod sampler;
 mod score;
 mod serve;
 mod study;
@@ -62,7 +64,7 @@ enum Command {
     /// Measure a checkpoint on public suites, and compare results
     #[command(subcommand)]
     Eval(eval::EvalCommand),
-    /// Make data
+    /// Make data: the world's prompts, or answers, critiques, labels and what is learned from them
     #[command(subcommand)]
     Data(data::DataCommand),
     /// Measure every ablation of the recipe on the fictional world, over seeds (hours)

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sinternal_model::device::parse_device;
 use sinternal_model::{CausalLm, Device, Kind, ModelFolder, set_threads};
+use sinternal_proto::{ModelManifest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// Where rows come from, and how results are shown.
@@ -32,6 +33,14 @@ pub(crate) struct WeightArgs {
 }
 
 impl WeightArgs {
+    /// Hash of the folder's manifest; with adapters, of both manifests' hashes together.
+    pub(crate) fn hash(&self) -> anyhow::Result<Sha256> {
+        let model = ModelManifest::of_folder(&self.model)?.hash;
+        let Some(adapter) = &self.adapter else { return Ok(model) };
+        let adapter = ModelManifest::of_folder(adapter)?.hash;
+        Ok(Sha256::of(format!("{model}\n{adapter}\n").as_bytes()))
+    }
+
     /// Loads what [`ModelFolder::open`] found in the folder.
     pub(crate) fn load(&self, folder: &ModelFolder, device: Device, kind: Kind) -> anyhow::Result<CausalLm> {
         let mut lm = CausalLm::load(folder, device, kind)?;

@@ -2,7 +2,7 @@
 //!
 //! The first line says how the answers are made, each further one holds an item's. A line is whole or cut off.
 
-use super::interrupt::Whole;
+use crate::interrupt::Whole;
 use anyhow::{Context, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

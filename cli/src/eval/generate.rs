@@ -1,172 +1,65 @@
-//! Answers of a checkpoint to the items of suites, through the batched engine.
+//! Answers of a checkpoint to the items of suites.
 
 use super::answers::{Answers, Sample};
-use super::interrupt::Whole;
-use crate::generate::KV_BUDGET_BYTES;
+use crate::interrupt::Whole;
 use crate::progress::Progress;
-use anyhow::{Context, anyhow, ensure};
+use crate::sampler::{Drawn, Prompt, Sampler};
 use sinternal_eval::{DataSet, Finish, Suite};
-use sinternal_model::engine::{
-    Engine, EngineOptions, Finish as EngineFinish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
-};
-use sinternal_model::{CausalLm, ChatTurn, ModelFolder, Tokenizer};
-use sinternal_proto::Sha256;
-use std::collections::HashMap;
+use sinternal_model::ModelFolder;
+use sinternal_model::think::Think;
+use sinternal_proto::{Message, Sha256};
 
-const MOST_SEQUENCES: usize = 64;
-const OPENING: &str = "<think>";
-
-/// An item as the model is given it.
-pub(super) struct Prompt {
-    pub(super) id: String,
-    tokens: Vec<u32>,
-    /// The chat template has begun the reasoning already.
-    opened: bool,
+/// A suite's items with their rendered prompts.
+pub(super) struct Asked {
+    pub(super) suite: Suite,
+    ids: Vec<String>,
+    pub(super) prompts: Vec<Prompt>,
 }
 
-/// The rendered prompts of a suite.
-///
-/// # Errors
-/// At the first item that cannot be rendered or does not fit the context.
-pub(super) fn prompts(
-    folder: &ModelFolder,
-    system: Option<&str>,
-    data: &DataSet,
-) -> anyhow::Result<Vec<Prompt>> {
-    let limit = folder.config.max_positions;
-    let prompt = |item: &sinternal_eval::Item| {
-        let about = || format!("{} item `{}`", data.suite, item.id);
-        let first = system.map(|content| ChatTurn { role: "system", content });
-        let user = ChatTurn { role: "user", content: &item.prompt };
-        let turns: Vec<ChatTurn<'_>> = first.into_iter().chain([user]).collect();
-        let text = folder.tokenizer.render(&turns, true).map_err(|e| anyhow!("{}: {e}", about()))?;
-        let tokens = folder.tokenizer.encode(&text).map_err(|e| anyhow!("{}: {e}", about()))?;
-        let len = tokens.len();
-        ensure!(len < limit, "{}: the prompt has {len} tokens; the context holds {limit}", about());
-        Ok(Prompt { id: item.id.clone(), tokens, opened: text.trim_end().ends_with(OPENING) })
-    };
-    data.items.iter().map(prompt).collect()
-}
-
-/// How answers are drawn.
-pub(super) struct Draw {
-    pub(super) sampling: SamplingParams,
-    pub(super) samples: u32,
-    pub(super) seed: u64,
-}
-
-/// A checkpoint that answers.
-pub(super) struct Generator {
-    engine: Engine,
-    tokenizer: Tokenizer,
-    draw: Draw,
-    most_waiting: usize,
-}
-
-/// One item under way.
-struct Open<'a> {
-    prompt: &'a Prompt,
-    samples: Vec<(u32, Sample)>,
-}
-
-impl Generator {
-    pub(super) fn new(lm: CausalLm, folder: &ModelFolder, draw: Draw) -> Self {
-        let most_waiting = (2 * MOST_SEQUENCES).max(draw.samples as usize);
-        let options = EngineOptions {
-            max_sequences: MOST_SEQUENCES,
-            kv_budget_bytes: KV_BUDGET_BYTES,
-            max_waiting: most_waiting,
-            prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
+impl Asked {
+    /// Renders the prompts of a suite.
+    ///
+    /// # Errors
+    /// At the first item that cannot be rendered or does not fit the context.
+    pub(super) fn new(
+        folder: &ModelFolder,
+        think: &Think,
+        system: Option<&str>,
+        data: &DataSet,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let prompt = |item: &sinternal_eval::Item| {
+            let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+            let first = system.map(|content| message("system", content));
+            let messages: Vec<Message> = first.into_iter().chain([message("user", &item.prompt)]).collect();
+            let about = format!("{} item `{}`", data.suite, item.id);
+            Prompt::new(folder, think, &messages, about, key(seed, data.suite, &item.id))
         };
-        let engine = Engine::new(lm, folder.end_of_text.clone(), 0, options);
-        Self { engine, tokenizer: folder.tokenizer.clone(), draw, most_waiting }
-    }
-
-    /// Whether the engine takes the longest prompt, and with it all the others.
-    pub(super) fn expect_room(&mut self, prompts: &[(Suite, Vec<Prompt>)]) -> anyhow::Result<()> {
-        let all = prompts.iter().flat_map(|(suite, of)| of.iter().map(|p| (*suite, p)));
-        let Some((suite, longest)) = all.max_by_key(|(_, p)| p.tokens.len()) else { return Ok(()) };
-        self.submit(0, suite, longest)?;
-        self.engine.cancel(0);
-        Ok(())
+        let prompts = data.items.iter().map(prompt).collect::<anyhow::Result<_>>()?;
+        let ids = data.items.iter().map(|item| item.id.clone()).collect();
+        Ok(Self { suite: data.suite, ids, prompts })
     }
 
     /// Answers what `answers` does not hold yet.
     pub(super) fn answer(
-        &mut self,
-        suite: Suite,
-        prompts: &[Prompt],
+        &self,
+        sampler: &mut Sampler,
         answers: &mut Answers,
         whole: &Whole,
         progress: &mut Progress,
     ) -> anyhow::Result<()> {
-        let todo: Vec<&Prompt> = prompts.iter().filter(|p| !answers.holds(&p.id)).collect();
-        let (stage, total) = (format!("answer {suite}"), prompts.len() as u64);
-        let mut done = total - todo.len() as u64;
-        let mut rest = todo.into_iter().zip(1..).peekable();
-        let mut open: HashMap<u64, Open<'_>> = HashMap::new();
-        loop {
-            while self.has_room()
-                && let Some((prompt, id)) = rest.next()
-            {
-                self.submit(id, suite, prompt)?;
-                open.insert(id, Open { prompt, samples: Vec::new() });
-            }
-            if self.engine.is_idle() {
-                return Ok(());
-            }
-            for finished in self.engine.step() {
-                let ready = self.collect(&mut open, &finished)?;
-                if let Some(Open { prompt, samples }) = ready {
-                    answers.keep(&prompt.id, samples.into_iter().map(|s| s.1).collect(), whole)?;
-                    done += 1;
-                    progress.advance(&stage, done, total, "");
-                }
-            }
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.engine.stats().waiting + self.draw.samples as usize <= self.most_waiting
-    }
-
-    fn submit(&mut self, id: u64, suite: Suite, prompt: &Prompt) -> anyhow::Result<()> {
-        let request = Request {
-            id,
-            key: key(self.draw.seed, suite, &prompt.id),
-            prompt: prompt.tokens.clone(),
-            samples: (0..self.draw.samples).collect(),
-            sampling: self.draw.sampling.clone(),
-            choice: None,
+        let all = self.ids.iter().zip(&self.prompts);
+        let (ids, todo): (Vec<&String>, Vec<&Prompt>) = all.filter(|(id, _)| !answers.holds(id)).unzip();
+        let earlier = self.prompts.len() - todo.len();
+        let mut keep = |place: usize, drawn: Vec<Drawn>| {
+            answers.keep(ids[place], drawn.into_iter().map(sample).collect(), whole)
         };
-        self.engine
-            .submit(request)
-            .with_context(|| format!("{suite} item `{}` cannot be answered", prompt.id))
-    }
-
-    /// The item that this sample completes, its samples in order.
-    fn collect<'a>(
-        &self,
-        open: &mut HashMap<u64, Open<'a>>,
-        finished: &Finished,
-    ) -> anyhow::Result<Option<Open<'a>>> {
-        let item = open.get_mut(&finished.id).context("an answer to nothing that was asked")?;
-        let text = finished.text(&[], &self.tokenizer)?;
-        let text = if item.prompt.opened { reopened(text) } else { text };
-        let finish = if finished.finish == EngineFinish::Length { Finish::Length } else { Finish::Stop };
-        item.samples.push((finished.sample, Sample { text, finish }));
-        if item.samples.len() < self.draw.samples as usize {
-            return Ok(None);
-        }
-        item.samples.sort_by_key(|s| s.0);
-        Ok(open.remove(&finished.id))
+        sampler.sample(&todo, &mut keep, &format!("answer {}", self.suite), earlier, progress)
     }
 }
 
-/// A completion whose reasoning began in the prompt, with the marker that begins it: without one, reasoning that never
-/// closed could not be told from an answer.
-fn reopened(text: String) -> String {
-    if text.trim_start().starts_with(OPENING) { text } else { format!("{OPENING}{text}") }
+fn sample(drawn: Drawn) -> Sample {
+    Sample { text: drawn.text, finish: if drawn.cut { Finish::Length } else { Finish::Stop } }
 }
 
 /// Root of an item's random numbers, which depends on nothing but seed, suite and item: not on the limit, say.
@@ -192,17 +85,5 @@ mod tests {
         }
         // By sha256sum of "1\nxstest\n1".
         assert_eq!(keys[0], 0x317104aa830cec56);
-    }
-
-    #[test]
-    fn reasoning_that_began_in_the_prompt_is_told_from_an_answer() {
-        let split = |text: &str| {
-            let text = reopened(text.to_owned());
-            let split = sinternal_model::think::split_reasoning(&text);
-            (split.reasoning.map(str::to_owned), split.answer.map(str::to_owned))
-        };
-        assert_eq!(split("plan"), (Some("plan".into()), None));
-        assert_eq!(split("plan </think> go"), (Some("plan".into()), Some("go".into())));
-        assert_eq!(split(" <think> plan </think> go"), (Some("plan".into()), Some("go".into())));
     }
 }

@@ -212,7 +212,7 @@ fn chat(file: &Path, bytes: &[u8]) -> anyhow::Result<ChatApi> {
 }
 
 /// SHA-256 of a model folder's manifest.
-pub(super) fn hash(dir: &Path) -> anyhow::Result<String> {
+fn hash(dir: &Path) -> anyhow::Result<String> {
     Ok(ModelManifest::of_folder(dir)?.hash.to_string())
 }
 

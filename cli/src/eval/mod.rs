@@ -1,7 +1,7 @@
 //! `sinternal eval`: public suites against a checkpoint, and two results against each other.
 //!
 //! ```text
-//! files: suites ─► generate: prompts ─► engine ─► answers (kept in OUT/answers-SUITE.jsonl.part)
+//! files: suites ─► generate: prompts ─► sampler ─► answers (kept in OUT/answers-SUITE.jsonl.part)
 //!                      judges: who is asked what ─► judging: string match, grader ─► verifier ─► chat
 //! outcomes with verdicts ─► sinternal_eval: measures ─► report in OUT, table on standard output
 //! ```
@@ -13,7 +13,6 @@ mod chat;
 mod compare;
 mod files;
 mod generate;
-mod interrupt;
 mod judges;
 mod judging;
 mod run;

@@ -2,13 +2,14 @@
 
 use super::answers::{self, Answers, Sample};
 use super::files::{self, Loaded};
-use super::generate::{Draw, Generator, Prompt, prompts};
-use super::interrupt::Whole;
-use super::judges::{Judges, folder_name, hash};
+use super::generate::Asked;
+use super::judges::{Judges, folder_name};
 use super::judging::{Answered, How, judge};
+use crate::interrupt::Whole;
 use crate::jobs::print;
 use crate::progress::{Progress, Style};
 use crate::rows::{ComputeArgs, WeightArgs};
+use crate::sampler::{Draw, Sampler, ThinkArgs};
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -19,8 +20,7 @@ use sinternal_eval::{
 };
 use sinternal_model::ModelFolder;
 use sinternal_model::engine::SamplingParams;
-use sinternal_model::think::split_reasoning;
-use sinternal_proto::Sha256;
+use sinternal_model::think::{Think, split_reasoning};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -77,6 +77,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     allow_partial: bool,
     #[command(flatten)]
+    think: ThinkArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
     /// Machine output on stdout: one JSON object a suite, without its items
     #[arg(long)]
@@ -93,15 +95,16 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
         files::expect_empty(&args.out, "choose another folder with --out, or go on with --resume")?;
     }
     let folder = ModelFolder::open(&args.weights.model)?;
-    let prompts: Vec<(Suite, Vec<Prompt>)> = suites
+    let think = Think::of(&folder.tokenizer, args.think.given()?.as_ref());
+    let asked: Vec<Asked> = suites
         .iter()
-        .map(|s| Ok((s.data.suite, prompts(&folder, args.system.as_deref(), &s.data)?)))
+        .map(|s| Asked::new(&folder, &think, args.system.as_deref(), &s.data, args.seed))
         .collect::<anyhow::Result<_>>()?;
     let names: Vec<Suite> = suites.iter().map(|s| s.data.suite).collect();
     let judges = Judges::choose(&args.judges, &args.weights, &names)?;
     let model = args.model_used()?;
     let mut progress = Progress::new(Style::detect());
-    let mut answered = answer(args, &folder, &suites, &prompts, &model, &whole, &mut progress)?;
+    let mut answered = answer(args, &folder, think, (&suites, &asked), &model, &whole, &mut progress)?;
     let how = How { compute: &args.compute, max_critique_tokens: args.max_critique_tokens };
     judge(&mut answered, &judges, &how, &mut progress)?;
     progress.finish();
@@ -119,23 +122,23 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
 fn answer(
     args: &RunArgs,
     folder: &ModelFolder,
-    suites: &[Loaded],
-    prompts: &[(Suite, Vec<Prompt>)],
+    think: Think,
+    (suites, asked): (&[Loaded], &[Asked]),
     model: &ModelUsed,
     whole: &Whole,
     progress: &mut Progress,
 ) -> anyhow::Result<Vec<Answered>> {
     let (device, kind) = args.compute.prepare()?;
-    let draw = Draw { sampling: args.sampling(), samples: args.samples, seed: args.seed };
-    let mut generator = Generator::new(args.weights.load(folder, device, kind)?, folder, draw);
-    generator.expect_room(prompts)?;
+    let draw = Draw { sampling: args.sampling(), samples: args.samples };
+    let mut sampler = Sampler::new(args.weights.load(folder, device, kind)?, folder, think, draw);
+    sampler.expect_room(asked.iter().flat_map(|a| &a.prompts))?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("failed to create {}", args.out.display()))?;
     let mut all = Vec::new();
-    for (loaded, (suite, prompts)) in suites.iter().zip(prompts) {
-        let how = args.how(loaded, model);
-        let mut answers = Answers::open(answers::path(&args.out, *suite), &how, whole)?;
-        generator.answer(*suite, prompts, &mut answers, whole, progress)?;
-        all.push(Answered { suite: *suite, outcomes: outcomes(loaded, &mut answers)? });
+    for (loaded, asked) in suites.iter().zip(asked) {
+        let how = args.how(loaded, model)?;
+        let mut answers = Answers::open(answers::path(&args.out, asked.suite), &how, whole)?;
+        asked.answer(&mut sampler, &mut answers, whole, progress)?;
+        all.push(Answered { suite: asked.suite, outcomes: outcomes(loaded, &mut answers)? });
     }
     Ok(all)
 }
@@ -213,19 +216,18 @@ impl RunArgs {
         }
     }
 
-    /// The weights, with adapters the two manifests' hashes hashed together.
     fn model_used(&self) -> anyhow::Result<ModelUsed> {
         let WeightArgs { model, adapter } = &self.weights;
-        let (mut name, mut sha256) = (folder_name(model), hash(model)?);
+        let mut name = folder_name(model);
         if let Some(adapter) = adapter {
             name = format!("{name}+{}", folder_name(adapter));
-            sha256 = Sha256::of(format!("{sha256}\n{}\n", hash(adapter)?).as_bytes()).to_string();
         }
-        Ok(ModelUsed { name: self.name.clone().unwrap_or(name), sha256: Some(sha256) })
+        let sha256 = Some(self.weights.hash()?.to_string());
+        Ok(ModelUsed { name: self.name.clone().unwrap_or(name), sha256 })
     }
 
     /// All that a suite's answers depend on.
-    fn how(&self, loaded: &Loaded, model: &ModelUsed) -> Map<String, Value> {
+    fn how(&self, loaded: &Loaded, model: &ModelUsed) -> anyhow::Result<Map<String, Value>> {
         let decoding = json!(self.decoding()).as_object().cloned().unwrap_or_default();
         let rest = json!({
             "suite": loaded.data.suite,
@@ -233,9 +235,10 @@ impl RunArgs {
             "take": self.take(),
             "model": model.sha256,
             "dtype": self.compute.dtype(),
+            "think": self.think.given()?,
             "version": env!("CARGO_PKG_VERSION"),
         });
-        rest.as_object().cloned().unwrap_or_default().into_iter().chain(decoding).collect()
+        Ok(rest.as_object().cloned().unwrap_or_default().into_iter().chain(decoding).collect())
     }
 
     fn about(&self, loaded: &Loaded, model: &ModelUsed, judges: &Judges) -> About {

@@ -16,13 +16,6 @@ use std::time::Instant;
 const LOG_EVERY: u64 = 10;
 
 #[derive(Subcommand)]
-pub(crate) enum DataCommand {
-    /// The fictional safety world
-    #[command(subcommand)]
-    World(WorldCommand),
-}
-
-#[derive(Subcommand)]
 pub(crate) enum WorldCommand {
     /// Write every split as JSON lines, one file each
     Splits(SplitsArgs),
@@ -74,9 +67,8 @@ pub(crate) struct PretrainArgs {
     pub(crate) threads: usize,
 }
 
-pub(crate) fn run(command: &DataCommand) -> anyhow::Result<()> {
-    let DataCommand::World(world) = command;
-    match world {
+pub(super) fn run(command: &WorldCommand) -> anyhow::Result<()> {
+    match command {
         WorldCommand::Splits(args) => splits(args),
         WorldCommand::Pretrain(args) => pretrain_base(args),
     }

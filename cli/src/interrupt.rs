@@ -9,11 +9,11 @@ const INTERRUPTED: i32 = 130;
 
 /// Files are written under it, and a signal ends the process under it, so that no file is left half-written.
 #[derive(Clone)]
-pub(super) struct Whole(Arc<Mutex<()>>);
+pub(crate) struct Whole(Arc<Mutex<()>>);
 
 impl Whole {
     /// Listens for Ctrl-C and SIGTERM from now on; `farewell` is told when one comes.
-    pub(super) fn listen(farewell: String) -> anyhow::Result<Self> {
+    pub(crate) fn listen(farewell: String) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("failed to start the async runtime")?;
         let stop = {
@@ -34,7 +34,7 @@ impl Whole {
     }
 
     /// Writes; a signal meanwhile waits.
-    pub(super) fn write<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn write<T>(&self, work: impl FnOnce() -> T) -> T {
         let _writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work()
     }
