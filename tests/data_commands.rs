@@ -386,7 +386,7 @@ fn what_is_wrong_is_one_line_and_nothing_is_written() {
     };
     for (args, expected) in [
         (collect("none.jsonl"), "none.jsonl: "),
-        (collect(&twice), "twice.jsonl:2: id: a is there twice"),
+        (collect(&twice), "twice.jsonl: id a is there twice"),
         (collect(&math), "math.jsonl:1: kind: must be harmful or benign"),
         (collect(&long), "prompt b: the prompt has "),
         (

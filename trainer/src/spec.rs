@@ -116,7 +116,7 @@ pub enum DataSpec {
         /// need a `[verifier]`. Relative to the job file, as all paths here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<PathBuf>,
-        /// Safety prompts for `[collect]`.
+        /// Safety prompts for `[collect]`, as JSON lines or as the columns of a file `*.parquet`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         collect: Option<PathBuf>,
         /// Held-out answers with labels, on which the verifier is measured: a prompt's keys beside `completion` and

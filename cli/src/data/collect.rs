@@ -20,7 +20,8 @@ use std::path::PathBuf;
 pub(crate) struct CollectArgs {
     #[command(flatten)]
     weights: WeightArgs,
-    /// Safety prompts, one JSON object a line: `id`, `kind` (harmful or benign), `request`, and `spec` where there is one
+    /// Safety prompts: `id`, `kind` (harmful or benign), `request`, and `spec` where there is one, as JSON lines or as the
+    /// columns of a file *.parquet
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! The prompts of a job.
 
+use super::safety_prompts;
 use crate::learner::Sequence;
 use crate::spec::{DataSpec, EvalSplit, GrpoSpec, JobSpec};
 use rand::SeedableRng;
@@ -9,8 +10,6 @@ use sinternal_model::{ChatTurn, ModelFolder};
 use sinternal_proto::{Prompt, PromptKind};
 use sinternal_world::Specification;
 use sinternal_world::splits::{Counts, Sizes, splits};
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Prompts by use. Empty where a stage does not run.
@@ -59,6 +58,14 @@ pub enum DataError {
         line: usize,
         /// What is wrong with it.
         problem: String,
+    },
+    /// Two prompts of one id.
+    #[error("{path}: id {id} is there twice")]
+    Twice {
+        /// The file.
+        path: String,
+        /// The id.
+        id: String,
     },
     /// No line at all.
     #[error("{0}: holds no prompt")]
@@ -241,20 +248,10 @@ fn world(spec: &JobSpec, collect: usize, harmful: f64, mixture: [f64; 3]) -> Res
 /// Distinct prompts that GRPO draws from, at most.
 const POOL: usize = 2000;
 
-/// The safety prompts of a file, one JSON object a line, as `sinternal data world` writes them.
-///
-/// # Errors
-/// A file or line that cannot be used, by name; an id that is there twice.
-pub fn safety_prompts(path: &Path) -> Result<Vec<Prompt>, DataError> {
-    let ids = RefCell::new(HashSet::new());
-    read_lines(path, |_, line| {
-        let prompt = safety_row(line)?;
-        let new = ids.borrow_mut().insert(prompt.id.clone());
-        if new { Ok(prompt) } else { Err(format!("id: {} is there twice", prompt.id)) }
-    })
-}
-
-fn read_lines<T>(path: &Path, parse: impl Fn(usize, &str) -> Result<T, String>) -> Result<Vec<T>, DataError> {
+pub(super) fn read_lines<T>(
+    path: &Path,
+    parse: impl Fn(usize, &str) -> Result<T, String>,
+) -> Result<Vec<T>, DataError> {
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|source| DataError::Io { path: name.clone(), source })?;
@@ -281,7 +278,7 @@ fn grpo_row(line: &str, rewarded: bool) -> Result<Prompt, String> {
     }
 }
 
-fn safety_row(line: &str) -> Result<Prompt, String> {
+pub(super) fn safety_row(line: &str) -> Result<Prompt, String> {
     let prompt: Prompt = serde_json::from_str(line).map_err(|e| e.to_string())?;
     match prompt.kind {
         PromptKind::Math => Err("kind: must be harmful or benign; only safety prompts are critiqued".into()),

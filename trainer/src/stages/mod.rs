@@ -13,6 +13,7 @@ mod gather;
 mod grpo;
 mod guard;
 pub mod measure;
+mod prompts;
 mod run;
 mod sampling;
 mod sft;
@@ -26,11 +27,12 @@ mod verifier;
 pub use batch::{Batch, ScoredTrace};
 pub use collect::{Sampled, collect_task, collected, to_sample};
 pub use curate::{Refusals, curate_answers, evaluation_prompts, write_drop_report};
-pub use data::{DataError, JobData, LabelledAnswer, safety_prompts};
+pub use data::{DataError, JobData, LabelledAnswer};
 pub use expert::{
     Hooks, Reply, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat, to_critique,
 };
 pub use guard::{guard_chat, guarded, local_guard_chat, to_guard};
+pub use prompts::safety_prompts;
 pub use run::{Pipeline, PipelineOptions};
 pub use update::{UpdateStats, update};
 
