@@ -271,7 +271,7 @@ fn a_guard_that_disagrees_takes_answers_out_and_they_are_counted() {
     });
     let config = chat_config(dir.path(), "guard.by", &guard);
     let keys = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("[guard]\nform = \"qwen3-guard\"\n{keys}")).unwrap();
+    fs::write(&config, format!("[guard]\nform = \"qwen3guard\"\n{keys}")).unwrap();
     let critiqued = dir.path().join("data/critiqued.jsonl");
     let flags = ["--in", &text(&critiqued), "--out", &out, "--config", &text(&config)].map(str::to_owned);
     data("label", &flags).ok();

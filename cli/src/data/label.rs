@@ -44,7 +44,7 @@ enum Form {
     /// Llama Guard
     LlamaGuard,
     /// Qwen3Guard-Gen
-    #[value(name = "qwen3-guard")]
+    #[value(name = "qwen3guard")]
     Qwen3Guard,
 }
 

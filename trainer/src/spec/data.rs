@@ -166,6 +166,7 @@ pub enum GuardForm {
     /// Llama Guard: it is given request and answer as a chat, and says `safe` or `unsafe` in its first line.
     LlamaGuard,
     /// Qwen3Guard-Gen: it is given the same, and says `Safety: Safe`, `Unsafe` or `Controversial`, which is no label.
+    #[serde(rename = "qwen3guard")]
     Qwen3Guard,
 }
 
