@@ -83,7 +83,9 @@ fn weights_with_a_flipped_bit_are_refused_until_they_are_whole_again() {
         None,
         "nothing was sampled"
     );
+    // Gone for a moment, as if a newer policy had taken its place; but there is none.
     fs::remove_file(&weights).unwrap();
+    until("a miss", || cluster.log("worker-1").contains("this policy was overtaken").then_some(()));
     fs::write(&weights, whole).unwrap();
     cluster.watch(&id).ok();
     assert_eq!(steps(&cluster, &id), [1, 2]);

@@ -22,6 +22,8 @@ pub(crate) const ROOM_POLL: Duration = Duration::from_millis(5);
 const MOST_UNACKNOWLEDGED: usize = 4096;
 /// A long poll for work.
 const LEASE_WAIT: Duration = Duration::from_secs(10);
+/// Until a policy that the trainer does not have any more is asked for again.
+const UNAVAILABLE: Duration = Duration::from_secs(1);
 
 /// A registration with a trainer, and the way to the generator.
 pub(crate) struct Link {
@@ -181,6 +183,9 @@ impl Link {
             // The trainer has published again and no longer keeps this one: the next heartbeat tells which.
             Err(WorkerError::Rpc(error)) if is_overtaken(&error) => {
                 tracing::info!(version = %policy.version, "this policy was overtaken");
+                // Unless it was not, and only cannot be had now: then it is asked for again.
+                sleep(UNAVAILABLE).await;
+                wants.mark_changed();
                 Ok(())
             }
             Err(error) => Err(error),
