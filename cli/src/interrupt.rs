@@ -26,7 +26,7 @@ impl Whole {
             runtime.block_on(stop);
             writing.write(|| {
                 eprintln!("{farewell}");
-                std::process::exit(INTERRUPTED)
+                end()
             })
         };
         std::thread::Builder::new().name("signals".into()).spawn(wait).context("failed to start a thread")?;
@@ -37,5 +37,14 @@ impl Whole {
     pub(crate) fn write<T>(&self, work: impl FnOnce() -> T) -> T {
         let _writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work()
+    }
+}
+
+/// Ends the process at once: the libraries' own clean-up would take tensors apart under a thread that still computes.
+fn end() -> ! {
+    #[expect(unsafe_code, reason = "std has no exit without clean-up")]
+    // SAFETY: it takes a number and does not return.
+    unsafe {
+        libc::_exit(INTERRUPTED)
     }
 }
