@@ -16,6 +16,7 @@ mod gate;
 mod gpu_check;
 mod inputs;
 mod interrupt;
+mod judges;
 mod pipeline;
 mod study;
 mod suites;
