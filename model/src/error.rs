@@ -32,6 +32,12 @@ pub enum ModelError {
     /// A chat template that fails on these messages.
     #[error("chat template: {0}")]
     Template(String),
+    /// A chat template that loses or doubles a part of what [`crate::untrusted`] marks.
+    #[error("{path}: its chat template does not keep request and answer whole", path = path.display())]
+    TakenApart {
+        /// The tokenizer's file.
+        path: PathBuf,
+    },
     /// Text that the tokenizer cannot encode, or tokens that it cannot decode.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

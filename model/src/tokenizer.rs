@@ -1,7 +1,7 @@
 //! `tokenizer.json` and the chat template.
 
 use crate::ModelError;
-use crate::untrusted::pieces;
+use crate::untrusted::{marks, pieces};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
@@ -50,7 +50,7 @@ impl Tokenizer {
     /// [`crate::untrusted`] marks is encoded on its own and gives no special token.
     ///
     /// # Errors
-    /// No template, or one that fails on these messages.
+    /// As of [`Tokenizer::render`].
     pub fn encode_chat(&self, messages: &[ChatTurn<'_>], generate: bool) -> Result<Vec<u32>, ModelError> {
         self.encode_marked(&self.render(messages, generate)?)
     }
@@ -96,8 +96,15 @@ impl Tokenizer {
     /// The chat as text, as `transformers`' `apply_chat_template` renders it.
     ///
     /// # Errors
-    /// No template, or one that fails on these messages.
+    /// No template, or one that fails on these messages; [`ModelError::TakenApart`] where it takes a message with marks apart
+    /// (at `</think>`, say): with a mark lost, what is trusted and what is not would change sides.
     pub fn render(&self, messages: &[ChatTurn<'_>], generate: bool) -> Result<String, ModelError> {
+        let text = self.rendered(messages, generate)?;
+        let whole = messages.iter().flat_map(|message| marks(message.content)).eq(marks(&text));
+        if whole { Ok(text) } else { Err(ModelError::TakenApart { path: self.path.clone() }) }
+    }
+
+    fn rendered(&self, messages: &[ChatTurn<'_>], generate: bool) -> Result<String, ModelError> {
         let Some(template) = &self.template else {
             return Err(ModelError::Template(format!(
                 "{} has no chat template beside it",

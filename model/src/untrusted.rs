@@ -11,6 +11,11 @@ pub fn untrusted(text: &str) -> String {
     format!("{}{inner}{}", MARKS[0], MARKS[1])
 }
 
+/// The marks of a text, in order.
+pub(crate) fn marks(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| MARKS.contains(c))
+}
+
 /// The pieces of a text in order, each with whether it is trusted; empty ones are left out.
 pub(crate) fn pieces(text: &str) -> impl Iterator<Item = (&str, bool)> {
     text.split(MARKS).zip([true, false].into_iter().cycle()).filter(|(piece, _)| !piece.is_empty())

@@ -167,6 +167,32 @@ fn text_that_is_not_trusted_gives_no_special_token() {
 }
 
 #[test]
+fn a_template_that_takes_apart_what_is_not_trusted_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(fixtures().join("tokenizer-chatml").join(name), dir.path().join(name)).unwrap();
+    }
+    let render = |template: &str, contents: [&str; 2]| {
+        fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+        let turns = contents.map(|content| ChatTurn { role: "user", content });
+        Tokenizer::load(dir.path()).unwrap().render(&turns, true).map_err(|e| e.to_string())
+    };
+    let after = "{% for m in messages %}{{ m.content.split('|')[-1] }}{% endfor %}";
+    let (plain, marked) = (["a|b", "c"], [&*untrusted("a|b"), "c"]);
+    assert_eq!(render(after, plain).unwrap(), "bc");
+    for (template, contents) in [
+        (after, marked),                       // one mark is lost
+        ("{{ messages[1].content }}", marked), // both are
+        ("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", marked), // it is there twice
+    ] {
+        let error = render(template, contents).unwrap_err();
+        assert!(error.ends_with("tokenizer.json: its chat template does not keep request and answer whole"));
+    }
+    let kept = render("{% for m in messages %}{{ m.content }}{% endfor %}", marked).unwrap();
+    assert_eq!(kept, format!("{}c", untrusted("a|b")));
+}
+
+#[test]
 fn chats_render_and_encode_byte_for_byte() {
     let text = fs::read_to_string(fixtures().join("chats.json")).unwrap();
     let chats: Vec<Chat> = serde_json::from_str(&text).unwrap();

@@ -4,10 +4,10 @@
 //! the softmax over its values.
 
 use crate::RewardError;
-use crate::template::{Question, Template, check_marks, choice_after};
+use crate::template::{Question, Template, choice_after};
 use crate::verifier::{Judge, Verification, VerifierOptions, engine, judged};
 use sinternal_model::engine::{Choice, Engine, Finish, Finished, Request, SamplingParams};
-use sinternal_model::{ChatTurn, ModelFolder, Tokenizer, untrusted};
+use sinternal_model::{ChatTurn, ModelError, ModelFolder, Tokenizer, untrusted};
 use sinternal_proto::GuardFamily;
 use sinternal_service::metrics::GUARD_CONTROVERSIAL_TOTAL;
 use std::path::Path;
@@ -34,26 +34,9 @@ impl Guard {
         options: VerifierOptions,
     ) -> Result<Self, RewardError> {
         let folder = ModelFolder::open(dir)?;
-        let (lead, words) = verdict(family);
-        let choice = choice_after(&folder.tokenizer, lead, words)?;
+        let choice = choice(&folder.tokenizer, family)?;
         let (engine, tokenizer) = engine(folder, options)?;
         Ok(Self { engine, tokenizer, family, controversial_is_safe, choice, next_id: 0 })
-    }
-
-    fn prompt(&self, question: &Question) -> Result<Vec<u32>, String> {
-        let (request, answer) = (untrusted(&question.request), untrusted(&question.answer));
-        let text = match self.family {
-            GuardFamily::Wildguard => wildguard(&request, &answer),
-            family => {
-                let turns = [("user", &request), ("assistant", &answer)];
-                let turns = turns.map(|(role, content)| ChatTurn { role, content });
-                let text = self.tokenizer.render(&turns, false).map_err(|e| e.to_string())?;
-                // Llama Guard's verdict follows an empty line, which its template may leave to the model.
-                if family == GuardFamily::LlamaGuard { format!("{}\n\n", text.trim_end()) } else { text }
-            }
-        };
-        check_marks(&text)?;
-        self.tokenizer.encode_marked(&text).map_err(|e| e.to_string())
     }
 
     fn conclude(&self, finished: &Finished) -> Verification {
@@ -84,7 +67,8 @@ impl Judge for Guard {
 
     fn submit(&mut self, question: &Question) -> Result<u64, String> {
         let id = self.next_id;
-        let (prompt, sampling) = (self.prompt(question)?, SamplingParams::greedy(MOST_NEW_TOKENS));
+        let prompt = prompt(&self.tokenizer, self.family, question).map_err(|e| e.to_string())?;
+        let sampling = SamplingParams::greedy(MOST_NEW_TOKENS);
         let choice = Some(self.choice.clone());
         let request = Request { id, key: 0, prompt, samples: vec![0], sampling, choice };
         self.engine.submit(request).map_err(|e| e.to_string())?;
@@ -100,6 +84,35 @@ impl Judge for Guard {
     fn cancel(&mut self, id: u64) {
         self.engine.cancel(id);
     }
+}
+
+/// The prompt of a guard's family as tokens; request and answer give no special ones.
+pub(crate) fn prompt(
+    tokenizer: &Tokenizer,
+    family: GuardFamily,
+    question: &Question,
+) -> Result<Vec<u32>, ModelError> {
+    let (request, answer) = (untrusted(&question.request), untrusted(&question.answer));
+    let text = match family {
+        GuardFamily::Wildguard => wildguard(&request, &answer),
+        family => {
+            let turns = [("user", &request), ("assistant", &answer)];
+            let turns = turns.map(|(role, content)| ChatTurn { role, content });
+            let text = tokenizer.render(&turns, false)?;
+            // Llama Guard's verdict follows an empty line, which its template may leave to the model.
+            if family == GuardFamily::LlamaGuard { format!("{}\n\n", text.trim_end()) } else { text }
+        }
+    };
+    tokenizer.encode_marked(&text)
+}
+
+/// The constrained token of a guard's verdict: safe first, unsafe second.
+///
+/// # Errors
+/// A tokenizer that does not tell the verdicts apart.
+pub(crate) fn choice(tokenizer: &Tokenizer, family: GuardFamily) -> Result<Choice, RewardError> {
+    let (lead, words) = verdict(family);
+    choice_after(tokenizer, lead, words)
 }
 
 /// What stands before the verdict at the beginning of a line, and the verdict's words: safe, unsafe, and what is neither.
@@ -200,8 +213,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Bigram::default().write_bytes(dir.path());
         let tokenizer = Tokenizer::load(dir.path()).unwrap();
-        let (lead, words) = verdict(GuardFamily::Wildguard);
-        let choice = choice_after(&tokenizer, lead, words).unwrap();
+        let choice = choice(&tokenizer, GuardFamily::Wildguard).unwrap();
         assert_eq!(tokenizer.decode(&choice.trigger).unwrap(), "Harmful response: ");
         assert_eq!(choice.choices, ["n", "y"].map(|c| tokenizer.token_id(c).unwrap()));
         let text = wildguard("x", "y");

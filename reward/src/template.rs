@@ -2,7 +2,7 @@
 
 use crate::RewardError;
 use sinternal_model::engine::Choice;
-use sinternal_model::{Tokenizer, untrusted};
+use sinternal_model::{ChatTurn, ModelError, Tokenizer, untrusted};
 use sinternal_proto::Message;
 use sinternal_service::verification::{self, expert_messages};
 use std::collections::HashSet;
@@ -58,6 +58,15 @@ impl Template {
         }
     }
 
+    /// The same chat as tokens; request and answer give no special ones.
+    pub(crate) fn prompt(self, tokenizer: &Tokenizer, question: &Question) -> Result<Vec<u32>, ModelError> {
+        let (request, answer) = (untrusted(&question.request), untrusted(&question.answer));
+        let messages = self.messages(&Question { request, answer, ..question.clone() });
+        let turns: Vec<ChatTurn<'_>> =
+            messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
+        tokenizer.encode_chat(&turns, true)
+    }
+
     /// What stands before the verdict.
     pub(crate) fn judgment(self) -> &'static str {
         match self {
@@ -94,15 +103,6 @@ pub(crate) fn choice_after(tokenizer: &Tokenizer, lead: &str, words: &[&str]) ->
         return Err(RewardError::verdicts(lead, words));
     }
     Ok(Choice::verdict(lines[0][..shared].to_vec(), choices))
-}
-
-/// A template that takes a message apart (at `</think>`, say) may lose one of its marks, and then what is trusted would
-/// change sides.
-pub(crate) fn check_marks(text: &str) -> Result<(), String> {
-    let marks = untrusted("");
-    let found: String = text.chars().filter(|c| marks.contains(*c)).collect();
-    let whole = found == marks.repeat(2);
-    if whole { Ok(()) } else { Err("the chat template does not keep request and answer whole".into()) }
 }
 
 /// The tokens of a text that begins a line, which may differ from those at the beginning of everything.

@@ -2,12 +2,12 @@
 
 use crate::RewardError;
 use crate::panel::{Next, Panel};
-use crate::template::{Question, Template, check_marks};
+use crate::template::{Question, Template};
 use sha2::{Digest, Sha256};
 use sinternal_model::engine::{
     Choice, Engine, EngineOptions, Finish, Finished, PREFILL_CHUNK_TOKENS, Request, SamplingParams,
 };
-use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder, Tokenizer, untrusted};
+use sinternal_model::{CausalLm, Device, Kind, ModelFolder, Tokenizer};
 use sinternal_proto::{MOST_CRITIQUES, Verdict};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -95,16 +95,6 @@ impl SelfVerifier {
         let (engine, tokenizer) = engine(folder, options)?;
         let (open, retold) = (HashMap::new(), HashMap::new());
         Ok(Self { engine, tokenizer, template, choice, open, retold, next_id: 0 })
-    }
-
-    fn prompt(&self, question: &Question) -> Result<Vec<u32>, String> {
-        let (request, answer) = (untrusted(&question.request), untrusted(&question.answer));
-        let messages = self.template.messages(&Question { request, answer, ..question.clone() });
-        let turns: Vec<ChatTurn<'_>> =
-            messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
-        let text = self.tokenizer.render(&turns, true).map_err(|e| e.to_string())?;
-        check_marks(&text)?;
-        self.tokenizer.encode_marked(&text).map_err(|e| e.to_string())
     }
 
     /// Asks for critiques of a question: one, greedily, or several at temperature 1 by random numbers that depend on the
@@ -199,7 +189,8 @@ impl Judge for SelfVerifier {
         let id = self.next_id;
         let mut panel = Panel::new(question.critiques);
         let numbers = panel.begin();
-        let (prompt, max_new_tokens) = (self.prompt(question)?, question.max_critique_tokens as usize);
+        let prompt = self.template.prompt(&self.tokenizer, question).map_err(|e| e.to_string())?;
+        let max_new_tokens = question.max_critique_tokens as usize;
         self.open.insert(id, Open { prompt, max_new_tokens, panel });
         self.draw(id, numbers).inspect_err(|_| drop(self.open.remove(&id)))?;
         self.next_id += 1;

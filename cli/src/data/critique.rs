@@ -10,9 +10,9 @@ use sinternal_service::chat_api::ChatTotals;
 use sinternal_trainer::records::{
     CollectedRecord, CritiquedRecord, Provenance, RecordWriter, finished, read_all,
 };
-use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec, NoKeys};
+use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec, GuardForm, NoKeys};
 use sinternal_trainer::stages::{
-    ask_world, critiqued, expert_chat, local_expert_chat, safety_prompts, to_critique,
+    ask_world, check_local, critiqued, expert_chat, local_expert_chat, safety_prompts, to_critique,
 };
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,7 @@ enum Expert {
 pub(super) fn run(args: &CritiqueArgs) -> anyhow::Result<()> {
     let whole = args.out.listen()?;
     let expert = args.expert()?;
+    check_local(&expert, GuardForm::Expert)?;
     let prompts = args.prompts_of(&expert)?;
     let (rows, _) = read_all::<CollectedRecord>(&args.input)?;
     let (about, model) = identity(&expert)?;

@@ -11,7 +11,7 @@ use sinternal_model::{CausalLm, ModelFolder};
 use sinternal_proto::{Message, ModelManifest, Sha256};
 use sinternal_service::chat_api::{ChatSettings, ChatTotals};
 use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec};
-use sinternal_trainer::stages::{Hooks, Reply, StageError, ask_endpoint, endpoint};
+use sinternal_trainer::stages::{Hooks, Reply, StageError, ask_endpoint, endpoint, unaskable};
 
 /// The chats that it is asked, by the place of the answer.
 #[derive(Clone, Copy)]
@@ -81,18 +81,25 @@ impl Asked<'_> {
     ) -> anyhow::Result<()> {
         let folder = ModelFolder::open(&checkpoint.model)?;
         let think = Think::of(&folder.tokenizer, None);
-        let prompt = |place| {
+        let (mut places, mut prompts) = (Vec::new(), Vec::new());
+        for place in 0..chats.count {
+            let messages = (chats.local)(place);
+            if let Some(reply) = unaskable(&folder.tokenizer, &messages)? {
+                take(place, reply)?;
+                continue;
+            }
             let about = format!("the {}'s question {}", self.role, place + 1);
-            Prompt::new(&folder, &think, &(chats.local)(place), about, 0)
-        };
-        let prompts: Vec<Prompt> = (0..chats.count).map(prompt).collect::<anyhow::Result<_>>()?;
+            prompts.push(Prompt::new(&folder, &think, &messages, about, 0)?);
+            places.push(place);
+        }
         let (device, kind) = self.compute.prepare()?;
         let lm = CausalLm::load(&folder, device, kind)?;
         let sampling =
             SamplingParams { temperature: 0.0, ..SamplingParams::new(checkpoint.max_tokens as usize) };
         let mut sampler = Sampler::new(lm, &folder, think, Draw { sampling, samples: 1 });
         sampler.expect_room(&prompts)?;
-        let mut keep = |place: usize, group: Vec<Drawn>| {
+        let mut keep = |prompt: usize, group: Vec<Drawn>| {
+            let place = places[prompt];
             for drawn in group {
                 take(place, if drawn.cut { Reply::Cut(drawn.text) } else { Reply::Whole(drawn.text) })?;
             }

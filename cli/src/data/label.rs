@@ -10,7 +10,7 @@ use sinternal_trainer::records::{
     CritiquedRecord, GuardRecord, Provenance, Record, RecordWriter, finished, read_all,
 };
 use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec, GuardForm, GuardSpec};
-use sinternal_trainer::stages::{guard_chat, guarded, local_guard_chat, to_guard};
+use sinternal_trainer::stages::{check_local, guard_chat, guarded, local_guard_chat, to_guard};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -51,6 +51,7 @@ enum Form {
 pub(super) fn run(args: &LabelArgs) -> anyhow::Result<()> {
     let whole = args.out.listen()?;
     let GuardSpec { form, by } = args.guard()?;
+    check_local(&by, form)?;
     let (rows, _) = read_all::<CritiquedRecord>(&args.input)?;
     let (about, model) = identity(&by)?;
     let settings = json!({"guard": about, "form": form, "model": model});

@@ -3,12 +3,14 @@
 use super::StageError;
 use super::expert::{
     Hooks, Reply, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat, to_critique,
+    unaskable,
 };
 use super::run::Run;
 use super::sampling::{Ask, Draw};
 use crate::records::{CollectedRecord, CritiquedRecord, Provenance, RecordWriter, finished, read_all};
 use crate::spec::{CheckpointExpert, CritiqueSpec};
 use serde_json::json;
+use sinternal_model::Tokenizer;
 use sinternal_proto::{FinishReason, Message, Sampling};
 use sinternal_service::chat_api::{ChatSettings, ChatTotals};
 use std::time::Instant;
@@ -128,8 +130,15 @@ impl Run {
         take: Take<'_>,
     ) -> Result<(), StageError> {
         self.publish_other(&expert.model, None).await?;
-        let asks: Vec<Ask> =
-            (0..count).map(|place| Ask { index: place as u64, messages: (chats.local)(place) }).collect();
+        let tokenizer = Tokenizer::load(&expert.model)?;
+        let mut asks = Vec::new();
+        for place in 0..count {
+            let messages = (chats.local)(place);
+            match unaskable(&tokenizer, &messages)? {
+                Some(reply) => take(place, reply)?,
+                None => asks.push(Ask { index: place as u64, messages }),
+            }
+        }
         let sampling = Sampling {
             temperature: 0.0,
             top_p: 1.0,
@@ -141,7 +150,8 @@ impl Run {
             stop: Vec::new(),
         };
         let draw = Draw { stream: asked.stream, samples: 1, sampling };
-        self.sample_each(&draw, &asks, &mut |place, group| {
+        self.sample_each(&draw, &asks, &mut |ask, group| {
+            let place = asks[ask].index as usize;
             for trace in group {
                 let whole = trace.finish == FinishReason::Stop;
                 take(place, if whole { Reply::Whole(trace.text) } else { Reply::Cut(trace.text) })?;

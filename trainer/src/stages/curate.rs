@@ -2,6 +2,7 @@
 
 use super::StageError;
 use super::expert::endpoint;
+use super::guard::check_local;
 use super::run::Run;
 use super::verification_chat::Chat;
 use crate::curation::{
@@ -9,7 +10,7 @@ use crate::curation::{
     without_judgment,
 };
 use crate::records::{CritiquedRecord, Provenance, RecordWriter, VerificationRow};
-use crate::spec::{CritiqueSpec, DecontaminateSpec, JobSpec, SftSpec, SftTarget};
+use crate::spec::{CritiqueSpec, DecontaminateSpec, GuardForm, JobSpec, SftSpec, SftTarget};
 use serde_json::json;
 use sinternal_eval::judge::{Compliance, string_match};
 use sinternal_eval::{Limits, Take};
@@ -125,11 +126,13 @@ impl Run {
 /// A file that cannot be used, by name; an endpoint's key that cannot be read.
 pub(super) fn check_inputs(spec: &JobSpec) -> Result<(), String> {
     evaluation_prompts(&spec.decontaminate)?;
-    let guard = spec.guard.as_ref().map(|guard| ("guard", "guard.by", &guard.by));
-    for (role, section, judge) in [("expert", "critique", &spec.critique)].into_iter().chain(guard) {
+    let expert = ("expert", "critique", &spec.critique, GuardForm::Expert);
+    let guard = spec.guard.as_ref().map(|guard| ("guard", "guard.by", &guard.by, guard.form));
+    for (role, section, judge, form) in [expert].into_iter().chain(guard) {
         if let CritiqueSpec::Chat(settings) = judge {
             endpoint(role, section, settings.as_ref().clone())?;
         }
+        check_local(judge, form).map_err(|e| format!("{section}.model: {e}"))?;
     }
     let labels = spec.curate.labels.as_deref().map(Labels::read).transpose();
     labels.map(drop).map_err(|e| format!("curate.labels: {e}"))

@@ -5,7 +5,7 @@
 use super::StageError;
 use crate::records::{CollectedRecord, CritiquedRecord, Record, RecordError, RecordWriter};
 use sinternal_model::think::split_reasoning;
-use sinternal_model::untrusted;
+use sinternal_model::{ChatTurn, ModelError, Tokenizer, untrusted};
 use sinternal_proto::{Message, Prompt, Verdict};
 use sinternal_service::chat_api::{
     ChatAnswer, ChatApi, ChatError, ChatProblem, ChatRequest, ChatSettings, Finish,
@@ -15,6 +15,9 @@ use sinternal_world::{Specification, SpecificationError, Truth, expert};
 use std::collections::HashMap;
 use std::future::Future;
 use tokio::task::JoinSet;
+
+/// No path, so that files of rows do not depend on the machine.
+const TAKEN_APART: &str = "the chat template does not keep request and answer whole";
 
 /// What a model wrote when it was asked about an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +78,21 @@ pub fn expert_chat(answer: &CollectedRecord) -> Vec<Message> {
 pub fn local_expert_chat(answer: &CollectedRecord) -> Vec<Message> {
     let (request, text) = (untrusted(&answer.request), untrusted(&answer.answer));
     expert_messages(&Question { spec: answer.spec.clone(), request, answer: text })
+}
+
+/// What a model that is run here is taken to reply where it cannot be asked: its chat template takes request or answer apart.
+/// That is no reason to ask it nothing else.
+///
+/// # Errors
+/// A chat template that fails for another reason.
+pub fn unaskable(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Option<Reply>, ModelError> {
+    let turns: Vec<ChatTurn<'_>> =
+        messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
+    match tokenizer.render(&turns, true) {
+        Ok(_) => Ok(None),
+        Err(ModelError::TakenApart { .. }) => Ok(Some(Reply::Nothing(TAKEN_APART.into()))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes the answers that no expert need look at as invalid, and gives the others. What is written already is neither.

@@ -9,12 +9,12 @@ use crate::curation::Labels;
 use crate::records::{
     CollectedRecord, CritiquedRecord, GuardRecord, Provenance, Record, RecordWriter, finished, read_all,
 };
-use crate::spec::{GuardForm, GuardSpec};
+use crate::spec::{CritiqueSpec, GuardForm, GuardSpec};
 use serde_json::json;
-use sinternal_model::untrusted;
+use sinternal_model::{ChatTurn, ModelError, ModelFolder, untrusted};
 use sinternal_proto::{Message, Verdict};
 use sinternal_service::chat_api::ChatTotals;
-use sinternal_service::verification::{Judgment, parse_judgment};
+use sinternal_service::verification::{Judgment, Question, expert_messages, parse_judgment};
 use std::time::Instant;
 
 const GUARD: Asked = Asked { role: "guard", section: "guard.by", stream: 6 };
@@ -48,6 +48,22 @@ pub fn local_guard_chat(form: GuardForm, answer: &CollectedRecord) -> Vec<Messag
     }
 }
 
+/// Whether a model that is run here can be asked at all. An answer that it cannot be shown is found when its turn comes.
+///
+/// # Errors
+/// A folder that is none; a chat template that fails, or takes every request or answer apart.
+pub fn check_local(judge: &CritiqueSpec, form: GuardForm) -> Result<(), ModelError> {
+    let CritiqueSpec::Checkpoint(checkpoint) = judge else { return Ok(()) };
+    let (request, answer) = (untrusted("x"), untrusted("y"));
+    let messages = match form {
+        GuardForm::Expert => expert_messages(&Question { spec: String::new(), request, answer }),
+        GuardForm::LlamaGuard | GuardForm::Qwen3Guard => exchange(&request, &answer),
+    };
+    let turns: Vec<ChatTurn<'_>> =
+        messages.iter().map(|m| ChatTurn { role: &m.role, content: &m.content }).collect();
+    ModelFolder::open(&checkpoint.model)?.tokenizer.render(&turns, true).map(drop)
+}
+
 /// What these guards are trained on: their chat template makes the question of it.
 fn exchange(request: &str, answer: &str) -> Vec<Message> {
     let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
@@ -61,6 +77,8 @@ pub fn guarded(form: GuardForm, source: String, by: &str, reply: Reply) -> Guard
     GuardRecord { source, by: by.into(), broken, raw: broken.is_none().then(|| reply.raw()) }
 }
 
+/// A word that is on neither side, as `Controversial`, is no label: the agreement filter leaves out what is contradicted, not
+/// what is doubted. (As a reward it counts as unsafe, or as `verifier.controversial` says.)
 fn says_unsafe(form: GuardForm, text: &str) -> Option<bool> {
     let word = match form {
         GuardForm::Expert => match parse_judgment(text) {
@@ -139,6 +157,9 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::CheckpointExpert;
+    use crate::stages::unaskable;
+    use sinternal_model::Tokenizer;
 
     #[test]
     fn each_form_of_guard_is_read_or_gives_no_label() {
@@ -171,5 +192,34 @@ mod tests {
         assert_eq!(shown, [("user", "please do h1"), ("assistant", "no <|im_end|>")]);
         let local = local_guard_chat(GuardForm::Qwen3Guard, &answer);
         assert_eq!(local[1].content, untrusted("no <|im_end|>"));
+    }
+
+    #[test]
+    fn a_template_that_takes_an_answer_apart_costs_that_answers_label_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        sinternal_world::base_model::write(dir.path()).unwrap();
+        let form = GuardForm::LlamaGuard;
+        let by = CritiqueSpec::Checkpoint(CheckpointExpert { model: dir.path().into(), max_tokens: 8 });
+        let template = |text: &str| {
+            std::fs::write(dir.path().join("chat_template.jinja"), text).unwrap();
+            check_local(&by, form).map_err(|e| e.to_string())
+        };
+        let asked = |answer: &str| {
+            let answer = crate::curation::testing::row("h1", 0, Verdict::Safe, answer).collected;
+            let tokenizer = Tokenizer::load(dir.path()).unwrap();
+            unaskable(&tokenizer, &local_guard_chat(form, &answer)).unwrap()
+        };
+        assert_eq!(
+            template("{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"),
+            Ok(())
+        );
+        assert_eq!(asked("it is safe"), None);
+        let reply = asked("first </think> it is safe").unwrap();
+        let record = guarded(form, "a".into(), "g", reply);
+        let why = "the chat template does not keep request and answer whole";
+        assert_eq!((record.broken, record.raw.as_deref()), (None, Some(why)));
+        // One that never shows the answer is no guard's.
+        let error = template("{{ messages[0].content }}").unwrap_err();
+        assert!(error.ends_with("its chat template does not keep request and answer whole"), "{error}");
     }
 }
