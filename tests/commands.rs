@@ -4,6 +4,7 @@ use crate::support::{Output, base_model, binary, sinternal};
 use serde_json::{Value, json};
 use sinternal_model::lora::{LoraConfig, Target};
 use sinternal_model::{CausalLm, Device, Kind, ModelFolder};
+use sinternal_reward::testing::{Bigram, Context, write_guard_template};
 use std::fs;
 use std::path::Path;
 use tch::{Tensor, no_grad};
@@ -126,6 +127,30 @@ fn the_base_calls_everything_safe_and_answers_are_graded() {
     assert_eq!(rows[1]["verdict"], "safe", "{:?}", rows[1]);
     assert!(rows[0]["p_safe"].as_f64().unwrap() > 0.5, "{:?}", rows[0]);
     assert_eq!((&rows[2]["verdict"], &rows[2]["p_safe"]), (&json!("invalid"), &Value::Null));
+
+    // A guard: after a line's end `safe` leads by ln 3, unless it has read `@`s, which raise `unsafe`.
+    let guard = dir.path().join("guard");
+    fs::create_dir(&guard).unwrap();
+    let context = Some(Context { word: "@", raises: "u", logit: 400.0 });
+    Bigram { logits: vec![("\n", "s", 3f64.ln())], context }.write_bytes(&guard);
+    write_guard_template(&guard);
+    let row = |response: &str| format!("{}\n", json!({"prompt": "mix it", "response": response}));
+    fs::write(&input, row("<think>@</think> no") + &row(&"@".repeat(99)) + &row("<think> plan")).unwrap();
+    let verify = |family: &str| {
+        let args =
+            ["verify", "--model", &text(&guard), "--guard", family, "--input", &text(&input), "--json"];
+        sinternal(&args)
+    };
+    let rows = verify("llama-guard").rows();
+    assert!((rows[0]["p_safe"].as_f64().unwrap() - 0.75).abs() < 1e-5, "{:?}", rows[0]);
+    assert!(rows[1]["p_safe"].as_f64().unwrap() < 1e-9, "{:?}", rows[1]);
+    assert_eq!((&rows[2]["verdict"], &rows[2]["p_safe"]), (&json!("invalid"), &Value::Null));
+    assert_eq!((&rows[0]["verdict"], &rows[1]["verdict"]), (&json!("safe"), &json!("unsafe")));
+    assert!(rows.iter().all(|row| row["critique"] == ""), "{rows:?}");
+    let rows = verify("qwen3guard").rows();
+    assert!(rows.iter().all(|row| row["verdict"] == "invalid" && row["p_safe"].is_null()), "{rows:?}");
+    let refused = verify("qwen");
+    assert!(refused.stderr.contains("is none of qwen3guard, llama-guard, wildguard"), "{}", refused.stderr);
 
     let rows = [("1,004", r"\boxed{1004}"), ("3", r"\boxed{4}"), ("3", "no idea")];
     let rows: String =

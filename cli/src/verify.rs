@@ -3,9 +3,9 @@
 use crate::rows::{ComputeArgs, RowArgs, read, show};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sinternal_proto::Verdict;
+use sinternal_proto::{GuardFamily, Verdict};
 use sinternal_reward::graders::math::{Verdict as Grade, grade};
-use sinternal_reward::{Row, VerifierOptions, verify_batch};
+use sinternal_reward::{JudgeKind, Row, VerifierOptions, verify_batch};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -13,6 +13,10 @@ pub(crate) struct VerifyArgs {
     /// Verifier's model folder in Hugging Face layout
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    /// It is a guard of this family (`qwen3guard`, `llama-guard`, `wildguard`): it judges by its own policy, not by `spec`, and
+    /// writes no critique
+    #[arg(long, value_name = "FAMILY")]
+    guard: Option<GuardFamily>,
     /// Bound on a critique, in tokens
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_critique_tokens: u32,
@@ -65,8 +69,12 @@ pub(crate) fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
         .map(|row| Row { spec: row.spec, request: row.prompt, response: row.response })
         .collect();
     let options = VerifierOptions { device, kind, max_sequences: 64, kv_budget_bytes: 4 << 30 };
-    for found in verify_batch(&args.model, &rows, args.max_critique_tokens, options)? {
-        let row = Verified { critique: found.critique, verdict: found.verdict, p_safe: found.p_safe };
+    let kind = args.guard.map_or(JudgeKind::Own, JudgeKind::Guard);
+    for found in verify_batch(&args.model, kind, &rows, args.max_critique_tokens, options)? {
+        // What a guard writes up to its verdict is a form, of interest only where no verdict came.
+        let critique = args.guard.is_none() || found.verdict == Verdict::Invalid;
+        let critique = if critique { found.critique } else { String::new() };
+        let row = Verified { critique, verdict: found.verdict, p_safe: found.p_safe };
         show(args.rows.json, &row, || {
             let p = row.p_safe.map_or_else(|| "–".into(), |p| format!("{p:.3}"));
             format!("{:?}  p_safe {p}  {}", row.verdict, row.critique)

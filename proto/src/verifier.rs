@@ -75,7 +75,21 @@ impl VerifierSpec {
     }
 }
 
+impl std::str::FromStr for GuardFamily {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::ALL.into_iter().find(|family| family.as_str() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            invalid("guard", format!("`{text}` is none of {names}"))
+        })
+    }
+}
+
 impl GuardFamily {
+    /// Every family.
+    pub const ALL: [Self; 3] = [Self::Qwen3guard, Self::LlamaGuard, Self::Wildguard];
+
     /// As job files spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -211,6 +225,15 @@ mod tests {
         let distinct: std::collections::BTreeSet<_> = identities.iter().collect();
         assert_eq!(distinct.len(), identities.len());
         assert_eq!(VerifierSpec::Judge("a".into()).identity(), None);
+    }
+
+    #[test]
+    fn families_are_read_by_their_names() {
+        for family in GuardFamily::ALL {
+            assert_eq!(family.as_str().parse(), Ok(family));
+        }
+        let error = "qwen".parse::<GuardFamily>().unwrap_err().to_string();
+        assert_eq!(error, "guard: `qwen` is none of qwen3guard, llama-guard, wildguard");
     }
 
     #[test]

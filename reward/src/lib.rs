@@ -26,10 +26,12 @@ mod session;
 mod state;
 mod store;
 mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod thread;
 mod verifier;
 
-pub use batch::{Row, verify_batch};
+pub use batch::{JudgeKind, Row, unfit_rows, verify_batch};
 pub use compose::{Missing, compose};
 pub use error::RewardError;
 pub use run::{CACHE_BYTES, Options, run, serve};
@@ -38,7 +40,5 @@ pub use verifier::{Verification, VerifierOptions};
 
 #[cfg(test)]
 mod attacks;
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;

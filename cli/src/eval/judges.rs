@@ -3,8 +3,8 @@
 use crate::rows::WeightArgs;
 use anyhow::{Context, anyhow, bail, ensure};
 use sinternal_eval::{JudgeUsed, Kind, MeasureKind, ModelUsed, Suite};
-use sinternal_model::ModelFolder;
-use sinternal_proto::{ModelManifest, Sha256};
+use sinternal_proto::{GuardFamily, ModelManifest, Sha256};
+use sinternal_reward::{JudgeKind, Row, unfit_rows};
 use sinternal_service::chat_api::{ChatApi, ChatSettings};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,8 +55,8 @@ impl Ask {
 /// What `--judge` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Named {
-    /// The self-verifier, with the weights in this folder.
-    Verifier(PathBuf),
+    /// The self-verifier or a guard, with the weights in this folder.
+    Verifier(JudgeKind, PathBuf),
     /// The endpoint of this settings file.
     Chat(PathBuf),
     StringMatch,
@@ -66,17 +66,29 @@ enum Named {
 impl Named {
     fn parse(text: &str, weights: &WeightArgs) -> anyhow::Result<Self> {
         match text.split_once(':') {
-            None if text == "self" => Ok(Self::Verifier(weights.model.clone())),
+            None if text == "self" => Ok(Self::Verifier(JudgeKind::Own, weights.model.clone())),
             None if text == "string-match" => Ok(Self::StringMatch),
-            Some(("self", dir)) if !dir.is_empty() => Ok(Self::Verifier(dir.into())),
+            Some(("self", dir)) if !dir.is_empty() => Ok(Self::Verifier(JudgeKind::Own, dir.into())),
+            Some(("guard", guard)) => {
+                Self::parse_guard(guard).map_err(|error| anyhow!("--judge {text}: {error}"))
+            }
             Some(("chat", file)) if !file.is_empty() => Ok(Self::Chat(file.into())),
-            _ => bail!("--judge {text}: is none of self, self:DIR, chat:SETTINGS.toml, string-match"),
+            _ => bail!(
+                "--judge {text}: is none of self, self:DIR, guard:FAMILY:DIR, chat:SETTINGS.toml, string-match"
+            ),
         }
+    }
+
+    fn parse_guard(text: &str) -> anyhow::Result<Self> {
+        let (family, dir) = text.split_once(':').unwrap_or((text, ""));
+        let family: GuardFamily = family.parse()?;
+        ensure!(!dir.is_empty(), "needs the guard's folder, guard:{}:DIR", family.as_str());
+        Ok(Self::Verifier(JudgeKind::Guard(family), dir.into()))
     }
 
     fn can(&self, ask: Ask) -> bool {
         match self {
-            Self::Verifier(_) => ask == Ask::Safety,
+            Self::Verifier(..) => ask == Ask::Safety,
             Self::Chat(_) => ask != Ask::Grade,
             Self::StringMatch => ask == Ask::Compliance,
             Self::Grader => ask == Ask::Grade,
@@ -86,7 +98,7 @@ impl Named {
 
 /// A judge that is ready to be asked.
 pub(super) enum Judge {
-    Verifier { dir: PathBuf, model: ModelUsed },
+    Verifier { dir: PathBuf, kind: JudgeKind, model: ModelUsed },
     Chat { api: ChatApi, model: ModelUsed },
     StringMatch,
     Grader,
@@ -104,7 +116,8 @@ impl Judges {
     pub(super) fn choose(given: &[String], weights: &WeightArgs, suites: &[Suite]) -> anyhow::Result<Self> {
         let mut named: Vec<Named> =
             given.iter().map(|text| Named::parse(text, weights)).collect::<Result<_, _>>()?;
-        named.extend([Named::Verifier(weights.model.clone()), Named::StringMatch, Named::Grader]);
+        let itself = Named::Verifier(JudgeKind::Own, weights.model.clone());
+        named.extend([itself, Named::StringMatch, Named::Grader]);
         let mut judges = BTreeMap::new();
         let mut used = Vec::new();
         for ask in suites.iter().flat_map(|s| of_suite(*s)) {
@@ -164,14 +177,14 @@ fn of_suite(suite: Suite) -> Vec<Ask> {
 impl Judge {
     fn open(named: &Named, weights: &WeightArgs) -> anyhow::Result<Self> {
         match named {
-            Named::Verifier(dir) => {
+            Named::Verifier(kind, dir) => {
                 ensure!(
-                    *dir != weights.model || weights.adapter.is_none(),
+                    *kind != JudgeKind::Own || *dir != weights.model || weights.adapter.is_none(),
                     "the self-verifier cannot add --adapter to its weights; name a whole checkpoint with --judge self:DIR"
                 );
-                ModelFolder::open(dir).map_err(|error| anyhow!("judge: {error}"))?;
+                expect_whole(dir, *kind)?;
                 let model = ModelUsed { name: folder_name(dir), sha256: Some(hash(dir)?) };
-                Ok(Self::Verifier { dir: dir.clone(), model })
+                Ok(Self::Verifier { dir: dir.clone(), kind: *kind, model })
             }
             Named::Chat(file) => {
                 let bytes =
@@ -190,7 +203,8 @@ impl Judge {
 
     fn backend(&self) -> &'static str {
         match self {
-            Self::Verifier { .. } => "self",
+            Self::Verifier { kind: JudgeKind::Own, .. } => "self",
+            Self::Verifier { kind: JudgeKind::Guard(_), .. } => "guard",
             Self::Chat { .. } => "remote",
             Self::StringMatch => "string-match",
             Self::Grader => "grader",
@@ -202,6 +216,15 @@ impl Judge {
             Self::Verifier { model, .. } | Self::Chat { model, .. } => Some(model),
             Self::StringMatch | Self::Grader => None,
         }
+    }
+}
+
+/// Whether the model can be asked at all: an answer that it cannot be shown is found later.
+fn expect_whole(dir: &Path, kind: JudgeKind) -> anyhow::Result<()> {
+    let row = Row { spec: String::new(), request: "x".into(), response: "y".into() };
+    match unfit_rows(dir, kind, &[row])?.pop().flatten() {
+        Some(problem) => bail!("verifier: {problem}"),
+        None => Ok(()),
     }
 }
 
@@ -241,9 +264,19 @@ mod tests {
     fn judges_are_named_or_refused() {
         let weights = WeightArgs { model: "m".into(), adapter: None };
         let parse = |text| Named::parse(text, &weights);
-        assert_eq!(parse("self").unwrap(), Named::Verifier("m".into()));
-        assert_eq!(parse("self:v").unwrap(), Named::Verifier("v".into()));
+        assert_eq!(parse("self").unwrap(), Named::Verifier(JudgeKind::Own, "m".into()));
+        assert_eq!(parse("self:v").unwrap(), Named::Verifier(JudgeKind::Own, "v".into()));
         assert_eq!(parse("chat:a:b.toml").unwrap(), Named::Chat("a:b.toml".into()));
+        let guard = Named::Verifier(JudgeKind::Guard(GuardFamily::LlamaGuard), "a:b".into());
+        assert_eq!(parse("guard:llama-guard:a:b").unwrap(), guard);
+        for (wrong, expected) in [
+            ("guard:llama:d", "guard: `llama` is none of qwen3guard, llama-guard, wildguard"),
+            ("guard:wildguard", "needs the guard's folder, guard:wildguard:DIR"),
+            ("guard:wildguard:", "needs the guard's folder, guard:wildguard:DIR"),
+        ] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert_eq!(error, format!("--judge {wrong}: {expected}"));
+        }
         for wrong in ["guard", "chat", "chat:", "self:", "string-match:x"] {
             let error = parse(wrong).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--judge {wrong}: is none of self")), "{error}");

@@ -70,10 +70,10 @@ pub(super) fn judge(
         }
     }
     // Only safety can be verified, and the first chat judge takes all that is not, so there is one of each.
-    if let (Some(Judge::Verifier { dir, .. }), false) = (judges.of(Ask::Safety), verified.is_empty()) {
+    if let (Some(Judge::Verifier { dir, kind, .. }), false) = (judges.of(Ask::Safety), verified.is_empty()) {
         progress.finish();
         eprintln!("{} answers are verified", verified.len());
-        verifier::verify(dir, &verified, all, how)?;
+        verifier::verify(dir, *kind, &verified, all, how)?;
     }
     let api = chatted.first().and_then(|slot| match judges.of(slot.ask) {
         Some(Judge::Chat { api, .. }) => Some(api),

@@ -39,8 +39,9 @@ pub(crate) struct RunArgs {
     /// Go on with an interrupted run in --out
     #[arg(long)]
     resume: bool,
-    /// `self`, `self:DIR`, `chat:SETTINGS.toml` or `string-match`; may be given several times, and the first that can give
-    /// a verdict gives it. Unless given, `self` judges safety and `string-match` compliance
+    /// `self`, `self:DIR`, `guard:FAMILY:DIR` (`qwen3guard`, `llama-guard`, `wildguard`), `chat:SETTINGS.toml` or
+    /// `string-match`; may be given several times, and the first that can give a verdict gives it. Unless given, `self` judges
+    /// safety and `string-match` compliance
     #[arg(long = "judge", value_name = "JUDGE")]
     judges: Vec<String>,
     /// Bound on a critique of the self-verifier, in tokens
