@@ -188,8 +188,13 @@ fn a_guard_takes_out_what_it_contradicts_and_totals_stand_in_the_manifests() {
     let dropped: u64 = classes.iter().map(|c| c["dropped"]["disagrees"].as_u64().unwrap_or(0)).sum();
     assert!(dropped > 0 && dropped == contradicted, "{dropped} {contradicted}");
     assert!(data(&cluster, &id, "verification.jsonl").iter().all(|row| !cooled(&row["answer"])));
-    for (name, rows) in [("critiqued", critiqued.len()), ("labels", labels.len())] {
+    let report = cluster.runs().join(&id).join("report.json");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    for (section, name, rows) in
+        [("critique", "critiqued", critiqued.len()), ("guard", "labels", labels.len())]
+    {
         let totals = &manifest(&cluster, &id, &format!("{name}.manifest.json"))["endpoint"];
+        assert_eq!(&report[section], totals);
         let of = |key: &str| totals[key].as_u64().unwrap();
         assert!(of("requests") <= rows as u64 && of("requests") > 100, "{totals}");
         assert!(of("input_tokens") > 0 && totals["cost"].as_f64().unwrap() > 0.0, "{totals}");

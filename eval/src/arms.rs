@@ -3,6 +3,7 @@
 use crate::{Calibration, Chart, Rate, Series, VerifierRow, table};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// What one policy measures on held-out prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,6 +129,9 @@ pub struct Report {
     pub gate: Option<Gate>,
     /// Scalings of the verifier's probabilities; `None` where none was measured.
     pub calibration: Option<Calibration>,
+    /// Requests, tokens and cost of the endpoints that judged the data, by the section that names each (`critique`, `guard`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub experts: BTreeMap<String, Value>,
 }
 
 impl ArmRow {
@@ -163,11 +167,11 @@ impl ArmRow {
 
 impl Report {
     /// `{"rows": [{"arm", rates in 0–1, "intervals", "n"}], "seconds": {stage: s}, "gate", "curve", "meta"}`; what was
-    /// not measured is null.
+    /// not measured is null. `critique` and `guard` have an endpoint's totals and are there if one was asked.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let seconds: Map<String, Value> = self.seconds.iter().map(|(k, s)| (k.clone(), json!(s))).collect();
-        json!({
+        let mut report = json!({
             "rows": self.rows.iter().map(ArmRow::to_json).collect::<Vec<_>>(),
             "seconds": seconds,
             "gate": self.gate,
@@ -175,7 +179,11 @@ impl Report {
             "curve": self.curve,
             "seed": self.meta.seed,
             "meta": self.meta,
-        })
+        });
+        if let Value::Object(report) = &mut report {
+            report.extend(self.experts.clone());
+        }
+        report
     }
 
     /// The contents of `report.md`; `chart` is the path of the curve's picture, relative to it.
@@ -273,6 +281,7 @@ pub(crate) mod tests {
                 after: sample("<think> plan </think> i will not make this", "refuses"),
             }],
             calibration: None,
+            experts: BTreeMap::new(),
             gate: Some(Gate {
                 balanced_accuracy: 0.9952,
                 unsafe_recall: 0.9875,
@@ -324,6 +333,17 @@ pub(crate) mod tests {
     fn reports_read_back() {
         let text = serde_json::to_string(&report()).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
+    }
+
+    #[test]
+    fn what_experts_cost_is_there_if_any_was_asked() {
+        let mut report = report();
+        assert_eq!(report.to_json().get("critique"), None);
+        report.experts.insert("critique".into(), json!({"input_tokens": 7, "cost": 0.5}));
+        let json = report.to_json();
+        assert_eq!((&json["critique"]["input_tokens"], &json["critique"]["cost"]), (&json!(7), &json!(0.5)));
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
     }
 
     #[test]

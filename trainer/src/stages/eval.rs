@@ -4,10 +4,13 @@ use super::StageError;
 use super::measure::{Finding, rate};
 use super::run::Run;
 use super::verifier::Labelled;
+use crate::records::Manifest;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sinternal_eval::{ArmRow, Calibration, CurvePoint, Gate, Meta, Report, Sample, SamplePair, VerifierRow};
 use sinternal_proto::{FinishReason, Prompt, PromptKind, ScoreOutcome};
 use sinternal_service::atomic::write_atomic;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 const STREAM: u64 = 3;
@@ -116,8 +119,24 @@ impl Run {
             curve: results.curve,
             samples: self.sample_pairs(&results.arms)?,
             seconds: self.seconds.clone(),
+            experts: self.experts()?,
         };
         self.write_report(&report)
+    }
+
+    /// What the endpoints of the data's stages came to, as their files' manifests have it.
+    fn experts(&self) -> Result<BTreeMap<String, Value>, StageError> {
+        let mut experts = BTreeMap::new();
+        for (section, file) in [("critique", "critiqued.jsonl"), ("guard", "labels.jsonl")] {
+            let path = self.ctx.run_dir.path().join("data").join(file);
+            if !path.exists() {
+                continue;
+            }
+            if let Some(totals) = Manifest::read(&path)?.endpoint {
+                experts.insert(section.into(), json!(totals));
+            }
+        }
+        Ok(experts)
     }
 
     fn write_report(&self, report: &Report) -> Result<(), StageError> {
