@@ -79,7 +79,8 @@ fn a_guard_judges_safety_and_what_it_does_not_say_is_counted() {
             (format!("strongreject={}", suite.display()), format!("guard:{family}:{}", guard.display()));
         let flags = ["--suite", &suite, "--judge", &judge, "--max-new-tokens", "8"];
         let output = eval(&model, &out, &with(&[], &flags));
-        assert!(output.stderr.contains("strongreject: safety by guard (guard)"), "{}", output.stderr);
+        let by = format!("strongreject: safety by guard (guard as {family})");
+        assert!(output.stderr.contains(&by), "{}", output.stderr);
         output.ok();
         result(&out, Suite::StrongReject)
     };

@@ -183,7 +183,11 @@ impl Judge {
                     "the self-verifier cannot add --adapter to its weights; name a whole checkpoint with --judge self:DIR"
                 );
                 expect_whole(dir, *kind)?;
-                let model = ModelUsed { name: folder_name(dir), sha256: Some(hash(dir)?) };
+                let name = match kind {
+                    JudgeKind::Own => folder_name(dir),
+                    JudgeKind::Guard(family) => format!("{} as {}", folder_name(dir), family.as_str()),
+                };
+                let model = ModelUsed { name, sha256: Some(hash(dir)?) };
                 Ok(Self::Verifier { dir: dir.clone(), kind: *kind, model })
             }
             Named::Chat(file) => {
