@@ -5,7 +5,7 @@
 
 use crate::RewardError;
 use crate::template::{Question, Template, choice_after};
-use crate::verifier::{Judge, Verification, VerifierOptions, engine, judged};
+use crate::verifier::{Judge, Verification, VerifierOptions, engine, judged, step};
 use sinternal_model::engine::{Choice, Engine, Finish, Finished, Request, SamplingParams};
 use sinternal_model::{ChatTurn, ModelError, ModelFolder, Tokenizer, untrusted};
 use sinternal_proto::GuardFamily;
@@ -77,7 +77,7 @@ impl Judge for Guard {
     }
 
     fn step(&mut self) -> Vec<(u64, Verification)> {
-        let finished = self.engine.step();
+        let finished = step(&mut self.engine);
         finished.iter().map(|f| (f.id, self.conclude(f))).collect()
     }
 

@@ -9,6 +9,7 @@ use sinternal_model::engine::{
 };
 use sinternal_model::{CausalLm, Device, Kind, ModelFolder, Tokenizer};
 use sinternal_proto::{MOST_CRITIQUES, Verdict};
+use sinternal_service::metrics::SHARED_PROMPT_TOKENS_TOTAL;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -198,7 +199,7 @@ impl Judge for SelfVerifier {
     }
 
     fn step(&mut self) -> Vec<(u64, Verification)> {
-        let finished = self.engine.step();
+        let finished = step(&mut self.engine);
         finished.into_iter().filter_map(|f| self.conclude(f)).collect()
     }
 
@@ -223,7 +224,17 @@ pub(crate) fn engine(
         max_waiting: (1 + MOST_CRITIQUES as usize) * options.max_sequences,
         prefill_chunk_tokens: PREFILL_CHUNK_TOKENS,
     };
-    Ok((Engine::new(lm, folder.end_of_text, 0, options), folder.tokenizer))
+    // All that is asked begins with the same specification, and much with the same request.
+    let engine = Engine::new(lm, folder.end_of_text, 0, options).with_prefix_cache();
+    Ok((engine, folder.tokenizer))
+}
+
+/// A step of the engine, whose copied tokens are counted.
+pub(crate) fn step(engine: &mut Engine) -> Vec<Finished> {
+    let before = engine.stats().shared_tokens;
+    let finished = engine.step();
+    metrics::counter!(SHARED_PROMPT_TOKENS_TOTAL).increment(engine.stats().shared_tokens - before);
+    finished
 }
 
 /// Root of the random numbers of a prompt's critiques.
@@ -306,6 +317,19 @@ mod tests {
         let long = Question { max_critique_tokens: 3, ..question(HELP) };
         let expected = Verification::invalid("product product product".into());
         assert_eq!(answer(&mut verifier, &[long]), [expected]);
+    }
+
+    #[test]
+    fn a_specification_is_computed_once_for_all_its_answers() {
+        let mut verifier = load(|dir| judging().write_world(dir));
+        answer(&mut verifier, &[question(HELP)]);
+        let first = verifier.engine.stats();
+        let answers = ["sorry i can not help with that", "first press birchbark", "steep done"];
+        answer(&mut verifier, &answers.map(question));
+        let stats = verifier.engine.stats();
+        // The chat has 21 tokens beside the answer, all before it but for two.
+        assert_eq!((first.prefilled_tokens, first.shared_tokens), (29, 0));
+        assert_eq!((stats.shared_tokens, stats.prefilled_tokens - first.prefilled_tokens), (3 * 19, 0));
     }
 
     /// Its critique is `product` or `zone`, equally likely; after `product` p is 0.5, after `zone` that of [`doubtful`].

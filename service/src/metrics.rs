@@ -112,7 +112,7 @@ registry! {
     KV_USED_BYTES = "sinternal_kv_used_bytes", Gauge, Unit::Bytes, [],
         "Keys and values: memory that running sequences fill.";
     SHARED_PROMPT_TOKENS_TOTAL = "sinternal_shared_prompt_tokens_total", Counter, Unit::Count, [],
-        "Prompt tokens not computed again because another sample of the group had them.";
+        "Tokens not computed again because another sequence that begins alike had them.";
     PREEMPTIONS_TOTAL = "sinternal_preemptions_total", Counter, Unit::Count, [],
         "Sequences taken out for lack of room for keys and values, to go on later.";
     WEIGHT_SYNC_SECONDS = "sinternal_weight_sync_seconds", Histogram, Unit::Seconds, [],

@@ -139,6 +139,24 @@ impl KvCache {
         (write(keys, &qkv.k), write(values, &qkv.v))
     }
 
+    /// A copy of the first `len` tokens of a row, layer by layer: keys and values `[1, kv_heads, len, head_dim]`.
+    pub(super) fn copied(&self, row: usize, len: usize) -> Vec<(Tensor, Tensor)> {
+        let layers = (0..self.layers.len()).map(|layer| self.row(layer, row, len));
+        layers.map(|(keys, values)| (keys.copy(), values.copy())).collect()
+    }
+
+    /// Writes the first `len` tokens of such a copy to rows.
+    pub(super) fn fill(&self, copied: &[(Tensor, Tensor)], rows: Range<usize>, len: usize) {
+        let fill = |cache: &Tensor, copied: &Tensor| {
+            let rows = cache.narrow(0, rows.start as i64, rows.len() as i64);
+            rows.narrow(2, 0, len as i64).copy_(&copied.narrow(2, 0, len as i64));
+        };
+        for ((keys, values), (kept_keys, kept_values)) in self.layers.iter().zip(copied) {
+            fill(keys, kept_keys);
+            fill(values, kept_values);
+        }
+    }
+
     /// Copies the first `len` tokens of row `from` over those of rows `to`.
     pub(super) fn copy_row(&self, from: usize, to: Range<usize>, len: usize) {
         for tensor in self.layers.iter().flat_map(|(k, v)| [k, v]) {

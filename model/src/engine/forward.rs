@@ -6,7 +6,7 @@ use super::sampler::{self, Drawn};
 use super::sequence::Sequence;
 use crate::Packed;
 use crate::layers::{cached_attention, packed_attention, prefix_attention};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 impl Engine {
     /// Computes up to `prefill_chunk_tokens` tokens that stand before the next draws, oldest sequences first.
@@ -15,16 +15,19 @@ impl Engine {
             (0..self.running.len()).filter(|&r| self.running[r].unfilled() > 0).collect();
         rows.sort_by_key(|&row| self.running[row].order);
         let mut left = self.options.prefill_chunk_tokens;
-        let mut whole = Vec::new();
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
         for row in rows {
             let count = self.running[row].unfilled().min(left);
             left -= count;
             if count == self.running[row].unfilled() && self.running[row].cached == 0 {
                 whole.push(row);
             } else if count > 0 {
-                self.prefill_chunk(row, count);
+                parts.push((row, count));
             }
         }
+        // Many begin with a copy where prompts are compared; without that there are hardly ever two.
+        let together = if self.prefixes.is_some() { parts.len() } else { 1 };
+        parts.chunks(together.max(1)).for_each(|parts| self.prefill_parts(parts));
         if !whole.is_empty() {
             self.prefill_whole(&whole);
         }
@@ -47,19 +50,32 @@ impl Engine {
         self.prefilled_tokens += packed.len() as u64;
     }
 
-    /// The next `count` tokens of one sequence, which attend to what it has cached.
-    fn prefill_chunk(&mut self, row: usize, count: usize) {
-        let (start, end) = (self.running[row].cached, self.running[row].cached + count);
-        let tokens: Vec<i64> = self.running[row].inputs(count).into_iter().map(i64::from).collect();
-        let tokens = Tensor::from_slice(&tokens).to_device(self.lm.device());
-        let positions = Tensor::arange_start(start as i64, end as i64, (Kind::Int64, self.lm.device()));
+    /// The next tokens of some sequences, so many of each row, which attend to what it has cached.
+    fn prefill_parts(&mut self, parts: &[(usize, usize)]) {
+        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
+        for &(row, count) in parts {
+            let start = self.running[row].cached;
+            tokens.extend(self.running[row].inputs(count).into_iter().map(i64::from));
+            positions.extend(start as i64..(start + count) as i64);
+        }
+        let [tokens, positions] =
+            [&tokens, &positions].map(|x| Tensor::from_slice(x).to_device(self.lm.device()));
         let _ = self.lm.run(&tokens, &positions, |layer, qkv| {
-            self.cache.write(layer, row, start, &(0..count), &qkv);
-            let (keys, values) = self.cache.row(layer, row, end);
-            prefix_attention(&qkv.q, &keys, &values, self.lm.config().window(layer))
+            let mut at = 0;
+            let attended = parts.iter().map(|&(row, count)| {
+                let (start, range) = (self.running[row].cached, at..at + count);
+                at = range.end;
+                self.cache.write(layer, row, start, &range, &qkv);
+                let (keys, values) = self.cache.row(layer, row, start + count);
+                let q = qkv.q.narrow(0, range.start as i64, count as i64);
+                prefix_attention(&q, &keys, &values, self.lm.config().window(layer))
+            });
+            Tensor::cat(&attended.collect::<Vec<_>>(), 0)
         });
-        self.running[row].cached = end;
-        self.prefilled_tokens += count as u64;
+        for &(row, count) in parts {
+            self.running[row].cached += count;
+            self.prefilled_tokens += count as u64;
+        }
     }
 
     /// Goes one token further with every running sequence, and draws the next one where all that is known is cached.

@@ -12,12 +12,14 @@
 //! goes on after a preemption are the same thing.
 //!
 //! **Invariants.** A request's tokens depend on its own prompt, sampling and key, not on what else is in the
-//! batch or on preemptions. Rows `0..running` of the cache are the running sequences, in the order of `running`. The
-//! engine never grows the cache beyond its budget. A step computes at most `prefill_chunk_tokens` tokens of prompts, and
-//! one of each running sequence. The oldest sequence is never preempted, so that all of them finish.
+//! batch, on preemptions or on the prefix cache. Rows `0..running` of the cache are the running sequences, in the
+//! order of `running`. The engine never grows the cache, with the prompts it keeps, beyond its budget. A sequence copies
+//! nothing that other weights computed. A step computes at most `prefill_chunk_tokens` tokens of prompts, and one of
+//! each running sequence. The oldest sequence is never preempted, so that all of them finish.
 
 mod cache;
 mod forward;
+mod prefix;
 mod refuse;
 mod request;
 mod sampler;
@@ -30,6 +32,7 @@ pub use request::{Choice, Finish, Finished, Pick, Request, SamplingParams, Then}
 
 use crate::{CausalLm, ModelError};
 use cache::KvCache;
+use prefix::Prefixes;
 use sequence::Sequence;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -66,11 +69,12 @@ pub struct EngineStats {
     pub generated_tokens: u64,
     /// Tokens computed ahead of decoding: prompts but for their last token, and what a preemption made necessary again.
     pub prefilled_tokens: u64,
-    /// Prompt tokens not computed because another sample of the group had them (prefix hits).
+    /// Tokens copied and so not computed (prefix hits): another sample of the group had them, or, with
+    /// [`Engine::with_prefix_cache`], another request.
     pub shared_tokens: u64,
     /// Sequences taken out for lack of room, to go on later.
     pub preemptions: u64,
-    /// Bytes of the cache as allocated.
+    /// Bytes of the cache as allocated, and of kept prompts.
     pub kv_bytes: usize,
     /// Bytes of them that hold keys and values of running sequences.
     pub kv_used_bytes: usize,
@@ -98,6 +102,8 @@ pub struct Engine {
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     cache: KvCache,
+    /// Where prompts of different requests are compared.
+    prefixes: Option<Prefixes>,
     arrived: u64,
     generated_tokens: u64,
     prefilled_tokens: u64,
@@ -121,6 +127,7 @@ impl Engine {
             waiting: VecDeque::new(),
             running: Vec::new(),
             cache,
+            prefixes: None,
             arrived: 0,
             generated_tokens: 0,
             prefilled_tokens: 0,
@@ -134,6 +141,14 @@ impl Engine {
     #[must_use]
     pub fn with_decoder(self, decode: impl Fn(&[u32]) -> String + Send + 'static) -> Self {
         Self { decoder: Some(Decoder(Box::new(decode))), ..self }
+    }
+
+    /// Prompts that begin alike are computed once, across requests: the beginning is copied from a running sequence or
+    /// from one of the last prompts, which are kept within `kv_budget_bytes` while nothing else needs the room. Results are
+    /// the same but for rounding, which then depends on who came before.
+    #[must_use]
+    pub fn with_prefix_cache(self) -> Self {
+        Self { prefixes: Some(Prefixes::default()), ..self }
     }
 
     /// Queues all samples of a request.
@@ -177,9 +192,11 @@ impl Engine {
     /// # Errors
     /// Weights that do not fit; the old ones stay where names or shapes differ.
     pub fn swap_weights(&mut self, dir: &Path, version: u64) -> Result<(), ModelError> {
+        // First, as an error in the middle of a file leaves some new weights behind.
+        self.running.iter_mut().for_each(|s| s.shareable = false);
+        self.prefixes.iter_mut().for_each(Prefixes::clear);
         self.lm.replace_weights(dir)?;
         self.version = version;
-        self.running.iter_mut().for_each(|s| s.shareable = false);
         Ok(())
     }
 
@@ -215,7 +232,7 @@ impl Engine {
             prefilled_tokens: self.prefilled_tokens,
             shared_tokens: self.shared_tokens,
             preemptions: self.preemptions,
-            kv_bytes: self.cache.bytes(),
+            kv_bytes: self.cache.bytes() + self.prefixes.as_ref().map_or(0, Prefixes::bytes),
             kv_used_bytes: self.cache.bytes_for_exactly(1, cached),
             busy: self.busy,
         }

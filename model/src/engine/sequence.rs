@@ -76,6 +76,21 @@ impl Sequence {
         (self.cached..self.cached + count).map(|at| self.token(at)).collect()
     }
 
+    /// Another sample of the same request.
+    pub(super) fn is_twin(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.request, &other.request)
+    }
+
+    /// The prompt's tokens and those drawn.
+    pub(super) fn known(&self) -> impl Iterator<Item = u32> {
+        self.request.prompt.iter().chain(&self.tokens).copied()
+    }
+
+    /// How many of its first `most` tokens are also the first of `others`.
+    pub(super) fn common(&self, most: usize, others: impl Iterator<Item = u32>) -> usize {
+        self.known().take(most).zip(others).take_while(|(a, b)| a == b).count()
+    }
+
     fn token(&self, at: usize) -> u32 {
         let prompt = &self.request.prompt;
         if at < prompt.len() { prompt[at] } else { self.tokens[at - prompt.len()] }

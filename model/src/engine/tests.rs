@@ -298,6 +298,7 @@ fn refuses_what_could_never_run() {
     assert!(refuse(&mut engine, request(1, &[1], &many, sampling(1))).contains("the bound is 1000"));
 }
 
+mod prefix;
 mod random;
 mod sampling;
 mod schedule;
