@@ -88,11 +88,27 @@ fn judge(gold: &Reading, answer: &Reading, boxes: &[String], fuel: &mut Fuel) ->
     compare(gold, answer, fuel)
 }
 
-/// The number that an answer is where its one comma is a decimal point.
+/// The number that an answer is where its one comma is a decimal point, and points group its thousands.
 fn with_decimal_comma(text: &str) -> Option<Tree> {
-    let plain = text.chars().all(|c| c.is_ascii_digit() || "-, $".contains(c));
-    let one = text.matches(',').count() == 1;
-    lex::tokens(text, Commas::Decimal).filter(|_| plain && one).and_then(parse::parse)
+    let (before, after) = text.split_once(',')?;
+    let digits = |text: &str, others: &str| text.chars().all(|c| c.is_ascii_digit() || others.contains(c));
+    let mut groups = before.split('.');
+    let first = groups.next()?.trim_start_matches(['-', ' ', '$']);
+    let thousands = before.contains('.').then(|| (1..=3).contains(&first.len()));
+    let grouped = thousands.unwrap_or(true) && groups.all(|group| group.len() == 3);
+    let plain = grouped && digits(before, "-. $") && digits(after, " $");
+    let text = format!("{},{after}", before.replace('.', ""));
+    lex::tokens(&text, Commas::Decimal).filter(|_| plain).and_then(parse::parse)
+}
+
+/// Whether a text is two or more numbers in brackets, as in `(1,234)`, in which commas separate.
+fn is_pair(text: &str) -> bool {
+    let opened = ["(", "[", "\\{"].into_iter().find_map(|open| text.trim().strip_prefix(open));
+    let inside =
+        opened.and_then(|rest| [")", "]", "\\}"].into_iter().find_map(|close| rest.strip_suffix(close)));
+    inside.is_some_and(|inside| {
+        inside.contains(',') && inside.chars().all(|c| c.is_ascii_digit() || ",.- ".contains(c))
+    })
 }
 
 /// The ways to read an answer; commas may mean more than one thing.
@@ -101,7 +117,8 @@ struct Reading {
     /// The answer as it stands, to compare what cannot be read.
     squashed: String,
     trees: Vec<Tree>,
-    /// What it is where its comma is a decimal point, which only counts against a number with a point.
+    /// What it is where its comma is a decimal point, which only counts against a number with a point,
+    /// or a quotient.
     with_decimal_comma: Option<Tree>,
 }
 
@@ -113,13 +130,18 @@ impl Reading {
             return None;
         }
         let mut trees: Vec<Tree> = Vec::new();
-        for commas in [Commas::Thousands, Commas::Separators] {
-            if let Some(tree) = lex::tokens(&text, commas).and_then(parse::parse)
-                && !trees.contains(&tree)
-            {
-                trees.push(tree);
+        let choice = words::choice(&text);
+        for text in [Some(&text[..]), choice.map(|(_, rest)| rest)].into_iter().flatten() {
+            for commas in [Commas::Thousands, Commas::Separators] {
+                if let Some(tree) = lex::tokens(text, commas).and_then(parse::parse)
+                    && !trees.contains(&tree)
+                    && !(commas == Commas::Thousands && is_pair(text))
+                {
+                    trees.push(tree);
+                }
             }
         }
+        trees.extend(choice.map(|(letter, _)| Tree::Symbol(letter.to_string())));
         Some(Self { squashed, trees, with_decimal_comma: with_decimal_comma(&text) })
     }
 }
@@ -135,7 +157,8 @@ fn compare(gold: &Reading, answer: &Reading, fuel: &mut Fuel) -> Verdict {
         return Verdict::Correct;
     }
     let mut told = Verdict::Unparsed;
-    let has_point = |trees: &[Tree]| trees.iter().any(|tree| matches!(tree, Tree::Decimal(_)));
+    let has_point =
+        |trees: &[Tree]| trees.iter().any(|tree| matches!(tree, Tree::Decimal(_) | Tree::Quotient(..)));
     let comma = |reading: &Reading, other: &Reading| {
         reading.with_decimal_comma.clone().filter(|_| has_point(&other.trees))
     };

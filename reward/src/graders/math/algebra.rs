@@ -146,9 +146,15 @@ impl<'a> Algebra<'a> {
     /// A number to a fractional power; `None` where that stays as it is.
     fn root_power(&mut self, base: &BigRational, exponent: &BigRational) -> Option<Fraction> {
         let index = exponent.denom().to_u32().filter(|index| *index <= HIGHEST_ROOT)?;
-        let power = exponent.numer().abs().to_u32().filter(|power| *power <= HIGHEST_POWER)?;
+        let power = exponent.numer().abs().to_u32()?;
         let root = self.root(base, index)?;
         let root = if exponent.is_negative() { root.inverse()? } else { root };
+        if let Some(root) = root.as_constant() {
+            return rational::power(&root, &power.into()).map(Fraction::constant);
+        }
+        if power > HIGHEST_POWER {
+            return None;
+        }
         root.power(power, &self.rules, self.fuel)
     }
 

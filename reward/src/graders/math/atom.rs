@@ -5,6 +5,7 @@ use super::rational::{from_digits, integer};
 use super::scalar::number;
 use super::token::{Numeral, Token};
 use super::tree::{Function, Tree};
+use super::words;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
@@ -50,8 +51,11 @@ impl Parser {
     fn number(&mut self, numeral: &Numeral) -> Option<Tree> {
         if self.sign() == Some('_') {
             self.at += 1;
-            let Tree::Number(base) = self.script()? else { return None };
-            let base = base.to_integer().to_u32()?;
+            let base = match self.script()? {
+                Tree::Number(base) => base.to_integer().to_u32()?,
+                Tree::Text(base) => words::base(&base)?,
+                _ => return None,
+            };
             return Some(Tree::Based { digits: numeral.digits.clone(), base });
         }
         match self.fraction_part(numeral) {
@@ -185,13 +189,16 @@ impl Parser {
 
     /// A function with its power, base and arguments.
     fn function(&mut self, function: Function) -> Option<Tree> {
+        if matches!(function, Function::Min | Function::Max) && self.sign() == Some('=') {
+            return Some(Tree::Symbol(format!("{function:?}")));
+        }
         let mut function = function;
         let (mut exponent, mut base) = (None, None);
         for _ in 0..2 {
             if exponent.is_none() && self.takes('^') {
                 exponent = Some(self.script()?);
             } else if base.is_none() && self.takes('_') {
-                base = Some(self.script()?);
+                base = Some(self.function_base()?);
             }
         }
         if exponent == Some(Tree::Number(integer(-1))) {
@@ -207,6 +214,17 @@ impl Parser {
             Some(exponent) => Tree::Power(Box::new(call), Box::new(exponent)),
             None => call,
         })
+    }
+
+    /// The base of a logarithm. In TeX it is one digit: `\log_28` is `\log_2 8`. In `log_10 5` it is all.
+    fn function_base(&mut self) -> Option<Tree> {
+        let ends = match self.tokens.get(self.at + 1) {
+            None => true,
+            Some(lexeme) => {
+                !lexeme.spaced && matches!(lexeme.token, Token::Sign(sign) if !"([{|«π".contains(sign))
+            }
+        };
+        if ends { self.argument() } else { self.script() }
     }
 
     fn arguments(&mut self) -> Option<Vec<Tree>> {

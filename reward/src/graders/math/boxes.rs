@@ -8,6 +8,13 @@ pub(super) struct Boxed<'a> {
     end: usize,
 }
 
+impl Boxed<'_> {
+    /// What follows the box in its text.
+    pub(super) fn rest<'t>(&self, text: &'t str) -> &'t str {
+        text.get(self.end..).unwrap_or_default()
+    }
+}
+
 /// Boxes with more words between them do not belong together.
 const MOST_WORDS: usize = 4;
 

@@ -3,8 +3,9 @@
 use super::fuel::Fuel;
 use super::relations::{self, is_assignment, is_equation};
 use super::tree::Tree;
-use super::{matrices, scalars, sets};
+use super::{algebra, matrices, scalars, sets};
 use num_rational::BigRational;
+use std::collections::HashSet;
 
 /// `None` where that cannot be told. Not symmetric: a gold tuple fixes the order, a gold set does not.
 pub(super) fn same(gold: &Tree, answer: &Tree, fuel: &mut Fuel) -> Option<bool> {
@@ -28,6 +29,14 @@ pub(super) fn same(gold: &Tree, answer: &Tree, fuel: &mut Fuel) -> Option<bool> 
         _ => match (parts(gold), parts(answer)) {
             (Some(gold_parts), Some(answer_parts)) if matches!(gold, Tree::Tuple(_)) => {
                 same_in_order(gold_parts, answer_parts, fuel)
+            }
+            (Some(gold_parts), Some(answer_parts))
+                if matches!(answer, Tree::Tuple(_)) && is_point(gold_parts) =>
+            {
+                let mut sorted = gold_parts.to_vec();
+                sorted.sort_by_key(relations::name);
+                let given = same_in_order(gold_parts, answer_parts, fuel)?;
+                Some(given || same_in_order(&sorted, answer_parts, fuel)?)
             }
             (Some(gold_parts), Some(answer_parts)) => same_elements(gold_parts, answer_parts, fuel),
             (Some(gold_parts), None) if !matches!(gold, Tree::Tuple(_)) => {
@@ -81,6 +90,12 @@ fn parts(tree: &Tree) -> Option<&[Tree]> {
         Tree::Tuple(parts) | Tree::Set(parts) | Tree::List(parts) => Some(parts),
         _ => None,
     }
+}
+
+/// Whether the parts give values to different names, as in `x = 1, y = 2`, so that a tuple has them in order.
+fn is_point(parts: &[Tree]) -> bool {
+    let names: Option<HashSet<String>> = parts.iter().map(relations::name).collect();
+    names.is_some_and(|names| names.len() == parts.len())
 }
 
 fn is_scalar(tree: &Tree) -> bool {
@@ -157,7 +172,10 @@ fn same_scalar(gold: &Tree, answer: &Tree, fuel: &mut Fuel) -> Option<bool> {
         }
         (Tree::Quantity(gold, _), answer) => same_scalar(gold, answer, fuel),
         (gold, Tree::Quantity(answer, _)) => same_scalar(gold, answer, fuel),
-        (Tree::Based { digits: a, base: x }, Tree::Based { digits: b, base: y }) => Some(a == b && x == y),
+        (Tree::Based { digits: a, base: x }, Tree::Based { digits: b, base: y }) => {
+            let (gold, answer) = (algebra::based(a, *x), algebra::based(b, *y));
+            Some((a == b && x == y) || (gold.is_some() && gold == answer))
+        }
         (Tree::Based { digits, .. }, Tree::Number(number))
         | (Tree::Number(number), Tree::Based { digits, .. }) => Some(number.to_string() == *digits),
         (Tree::Symbol(a), Tree::Symbol(b)) if a.len() == 1 && b.len() == 1 => Some(a.eq_ignore_ascii_case(b)),

@@ -1,8 +1,8 @@
 //! Finds the answer in a completion, and the gold answer in its text.
 
 use super::boxes;
-use super::formulas::{first_of_run, formulas, run};
-use super::plain;
+use super::formulas::{Formula, first_of_run, formulas, run};
+use super::{plain, words};
 use sinternal_model::think::split_reasoning;
 
 /// Bytes at the end of an answer in which its result is looked for.
@@ -10,7 +10,10 @@ const TAIL: usize = 16 * 1024;
 /// Bytes of the sentence after a final-answer phrase.
 const SENTENCE: usize = 600;
 /// What announces the result.
-const PHRASES: [&str; 6] = ["final answer", "answer is", "answer:", "answer =", "answers are", "####"];
+const PHRASES: [&str; 8] =
+    ["final answer", "answer is", "answer:", "answer =", "answers are", "option is", "choice is", "####"];
+/// What announces the result after boxes of results on the way to it.
+const LAST_WORD: &str = "final answer is";
 
 /// What a completion gives as its answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +39,10 @@ pub(super) fn gold(text: &str) -> Vec<String> {
     if let Some(sentence) = boxes::sentences(last).last() {
         return vec![sentence.iter().map(|found| found.inner).collect::<Vec<_>>().join(" and ")];
     }
+    if let Some((_, open)) = last.rsplit_once("\\boxed{") {
+        // A gold answer that was cut off.
+        return vec![open.trim_end_matches('$').to_owned()];
+    }
     let found = formulas(last);
     let mut candidates = Vec::new();
     if let Some(end) = found.len().checked_sub(1) {
@@ -58,15 +65,26 @@ pub(super) fn answer(completion: &str) -> Option<Found> {
         let inner = |found: &boxes::Boxed| found.inner.to_owned();
         let boxes: Vec<String> = last.iter().map(inner).collect();
         let earlier = sentences.iter().flatten().map(inner).collect();
+        if let Some(announced) = last.last().and_then(|last| after_boxes(last.rest(text))) {
+            return Some(Found::of(announced));
+        }
         return Some(Found { candidates: vec![boxes.join(" and ")], boxes, earlier });
     }
     if text.contains("\\boxed{") {
         return None;
     }
-    if let Some(rest) = after_phrase(text) {
-        return Some(Found::of(announced(rest)));
-    }
-    Some(Found::of(unannounced(text)))
+    let text = &plain::without_remarks(text);
+    let candidates = after_phrase(text).map_or_else(|| unannounced(text), announced);
+    Some(Found::of(candidates))
+}
+
+/// The formula that is announced as the final answer after the last box.
+fn after_boxes(rest: &str) -> Option<Vec<String>> {
+    let start = rest.to_ascii_lowercase().rfind(LAST_WORD)? + LAST_WORD.len();
+    let rest = rest[start..].trim_start_matches([' ', ':', '*']);
+    let found = formulas(rest);
+    found.first().filter(|found| found.start == 0)?;
+    Some(vec![run(rest, &found, 0).join(" and ")])
 }
 
 fn tail(text: &str) -> &str {
@@ -104,12 +122,23 @@ fn announced(rest: &str) -> Vec<String> {
     if let Some(first) = found.iter().position(|found| found.start >= start && found.start <= sentence.len())
         && (start == 0 || found[first].start == start)
     {
-        return vec![run(rest, &found, first).join(" and ")];
+        return vec![run_with_scale(rest, &found, first)];
     }
     let sentence = sentence.get(start..).unwrap_or(sentence);
-    let mut candidates = plain::beginnings(sentence);
+    let mut candidates: Vec<String> = plain::leading_number(sentence).into_iter().collect();
+    candidates.extend(plain::beginnings(sentence));
     candidates.extend(plain::last_number(sentence));
     candidates
+}
+
+/// The formulas that belong together, and the word after them where it multiplies, as in `$3$ million`.
+fn run_with_scale(text: &str, found: &[Formula], first: usize) -> String {
+    let formulas = run(text, found, first);
+    let after = found.get(first + formulas.len() - 1).map_or("", |last| &text[last.end..]);
+    let word = after.split_whitespace().next().unwrap_or_default().trim_end_matches(['.', ',']);
+    let scaled = after.starts_with(' ') && words::scale(word).is_some();
+    let joined = formulas.join(" and ");
+    if scaled { format!("{joined} \\text{{ {word}}}") } else { joined }
 }
 
 /// The last formulas or the number after them, or all of the text where it is short.
@@ -122,6 +151,6 @@ fn unannounced(text: &str) -> Vec<String> {
     };
     match plain::last_number(&text[last.end..]) {
         Some(number) => vec![number],
-        None => vec![run(text, &found, first_of_run(text, &found, found.len() - 1)).join(" and ")],
+        None => vec![run_with_scale(text, &found, first_of_run(text, &found, found.len() - 1))],
     }
 }

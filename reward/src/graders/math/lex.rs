@@ -86,6 +86,7 @@ impl Lexer {
     fn letters<'a>(&mut self, rest: &'a str, words: bool) -> &'a str {
         let inside = |c: char| (c.is_alphabetic() && !"πℝ".contains(c)) || (words && (c == '-' || c == '\''));
         let end = rest.find(|c: char| !inside(c)).unwrap_or(rest.len());
+        let end = self.conjunction(&rest[..end]).unwrap_or(end);
         let (letters, after) = rest.split_at(end);
         let lower = letters.to_lowercase();
         match lower.as_str() {
@@ -102,6 +103,13 @@ impl Lexer {
             _ => self.variables(letters, &lower),
         }
         after
+    }
+
+    /// The length of *or* or *and* where it stands between a number and a name without spaces, as in `x=1orx=2`.
+    fn conjunction(&self, letters: &str) -> Option<usize> {
+        let number = matches!(self.found.last(), Some(Lexeme { token: Token::Number(_), .. }));
+        let word = ["or", "and"].into_iter().find(|word| letters.starts_with(word))?;
+        (number && !self.spaced && letters.len() <= word.len() + 1).then_some(word.len())
     }
 
     /// Whether a letter stands between two intervals, and so for the sign of their union.
@@ -135,6 +143,11 @@ impl Lexer {
     /// In plain text the digits right after `sqrt` are all under the root.
     fn plain_root<'a>(&mut self, after: &'a str) -> &'a str {
         self.push(Token::Command("sqrt"));
+        let after = if after.trim_start().starts_with(|c: char| c.is_ascii_digit()) {
+            after.trim_start()
+        } else {
+            after
+        };
         let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
         if end > 0
             && let Some((numeral, _)) = number::read(&after[..end], Commas::Separators)
@@ -185,6 +198,7 @@ impl Lexer {
         let name: String = content.trim().trim_start_matches("\\mark").replace(['{', '}', ' '], "");
         let single = name.chars().count() == 1;
         match style {
+            "font" if single && ["e", "i"].contains(&name.as_str()) => self.push(Token::Symbol(name)),
             "font" if single && matches!(self.found.last(), Some(Lexeme { token: Token::Number(_), .. })) => {
                 self.push(Token::Word(name));
             }

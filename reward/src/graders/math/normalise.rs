@@ -62,6 +62,10 @@ fn command<'a>(after: &'a str, out: &mut String) -> &'a str {
     match spelling::command(name) {
         Some(other) => {
             out.push_str(other);
+            if let Some((modulus, rest)) = braced_modulus(name, rest) {
+                out.push_str(modulus);
+                return rest;
+            }
             // Else the name would run into the letter after it.
             if other.starts_with('\\') {
                 out.push(' ');
@@ -75,6 +79,12 @@ fn command<'a>(after: &'a str, out: &mut String) -> &'a str {
     }
     let invisible = ["left", "right"].contains(&name);
     rest.strip_prefix('.').filter(|_| invisible).unwrap_or(rest)
+}
+
+/// The modulus of `\pmod{7}`, which is also written `\pmod 7`, and what follows it.
+fn braced_modulus<'a>(name: &str, rest: &'a str) -> Option<(&'a str, &'a str)> {
+    let group = rest.trim_start().strip_prefix('{').filter(|_| ["pmod", "bmod", "mod"].contains(&name))?;
+    group.split_once('}').filter(|(modulus, _)| modulus.chars().all(char::is_alphanumeric))
 }
 
 /// Whether a command follows whose backslash was doubled on its way here; elsewhere `\\\\` begins a row.
@@ -91,13 +101,23 @@ fn sign<'a>(after: &'a str, out: &mut String) -> &'a str {
     match c {
         '{' => out.push_str("\\{"),
         '}' => out.push_str("\\}"),
-        '\\' => out.push_str("\\\\"),
+        '\\' => {
+            out.push_str("\\\\");
+            return without_row_gap(&after[1..]);
+        }
         '$' | '%' | '|' => out.push(c),
         // It pulls together what stands around it.
         '!' => return after[1..].trim_start(),
         _ => out.push(' '),
     }
     &after[c.len_utf8()..]
+}
+
+/// What follows the space that a new row may ask for, as in `\\[2pt]`.
+fn without_row_gap(after: &str) -> &str {
+    let gap = after.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let length = |text: &str| ["pt", "em", "ex", "mm"].iter().any(|unit| text.ends_with(unit));
+    gap.filter(|(inside, _)| length(inside)).map_or(after, |(_, rest)| rest)
 }
 
 /// Writes `**` as a power between two operands, and drops it where it makes text bold.

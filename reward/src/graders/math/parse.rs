@@ -132,6 +132,8 @@ impl Parser {
 
     /// A relation, or one side alone.
     fn item(&mut self) -> Option<Tree> {
+        // `= 5` and `≈ 5` say no more than 5.
+        let _ = self.takes('=') || self.takes('≈');
         let mut sides = vec![self.side()?];
         let mut orders = Vec::new();
         while let Some(order) = self.sign().and_then(order) {

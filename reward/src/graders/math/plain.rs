@@ -45,12 +45,64 @@ pub(super) fn beginnings(sentence: &str) -> Vec<String> {
     found
 }
 
+/// The text without remarks in brackets, such as `(approximately)`, and the exclamation mark at its end.
+pub(super) fn without_remarks(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(open) = rest.find('(') {
+        let (before, bracket) = rest.split_at(open);
+        out.push_str(before);
+        let inside = bracket[1..].split_once(')').filter(|(inside, _)| is_remark(inside));
+        rest = inside.map_or_else(
+            || {
+                out.push('(');
+                &bracket[1..]
+            },
+            |(_, after)| after,
+        );
+    }
+    out.push_str(rest);
+    // `5!` is a factorial, but a sentence that ends so is not.
+    match out.trim_end().strip_suffix('!').filter(|text| text.contains(' ')) {
+        Some(exclaimed) => exclaimed.to_owned(),
+        None => out,
+    }
+}
+
+fn is_remark(inside: &str) -> bool {
+    let starts = ["approx", "about", "since", "because", "rounded", "as ", "i.e.", "which"];
+    let lower = inside.to_ascii_lowercase();
+    starts.iter().any(|start| lower.starts_with(start)) && !inside.contains(['(', '$', '\\'])
+}
+
+/// The number, and what it counts, at the start of a sentence that goes on in words without another number.
+pub(super) fn leading_number(sentence: &str) -> Option<String> {
+    let (number, rest) = sentence.split_once(' ')?;
+    let mut words = rest.split_whitespace();
+    let word = words.next()?.trim_end_matches(',');
+    let digits = number.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'.');
+    let counted = word.len() > 1 && word.bytes().all(|b| b.is_ascii_alphabetic()) && words::is_counted(word);
+    let other = rest.contains(|c: char| c.is_ascii_digit() || "=<>+*/^".contains(c));
+    let joins = ["and", "or"].contains(&word) || words::scale(word).is_some();
+    (digits && counted && !joins && !other && words.nth(1).is_some()).then(|| format!("{number} {word}"))
+}
+
 /// The text, where it is short enough to be an answer by itself.
 pub(super) fn whole(text: &str) -> Option<String> {
     let text = without_label(text.trim().trim_matches('*').trim());
     let joined = |word: &&str| !["and", "or"].contains(word);
     let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| word.len() >= 2).filter(joined);
-    (text.len() <= LONGEST && !text.is_empty() && words.nth(MOST_WORDS).is_none()).then(|| text.to_owned())
+    let short = text.len() <= LONGEST && !text.is_empty() && words.nth(MOST_WORDS).is_none();
+    (short && !is_sentence(text)).then(|| text.to_owned())
+}
+
+/// Whether a short text is a sentence all the same: `It's 7.`, or `2,50 $ in all`.
+fn is_sentence(text: &str) -> bool {
+    let contraction = ["'s ", "'re ", "\u{2019}s "].iter().any(|end| text.contains(end));
+    let price = text.split_once(['$', '€', '£']).is_some_and(|(before, after)| {
+        before.trim_end().ends_with(|c: char| c.is_ascii_digit()) && after.contains(char::is_alphabetic)
+    });
+    contraction || (price && text.matches(['$', '€', '£']).count() == 1)
 }
 
 /// The text after a label such as `Total:`.
@@ -130,7 +182,9 @@ fn trimmed(text: &str, start: usize, end: usize) -> usize {
 fn stands_alone(before: &str) -> bool {
     let trimmed = before.trim_end_matches([' ', '$']);
     let operator = trimmed.ends_with(['+', '/', '^', '_', '<', '>', '≤', '≥', '{', '\\']);
-    let attached = before.ends_with(|c: char| c.is_alphabetic() || c == '\\' || c == '.');
+    let unstarred = before.trim_end_matches('*');
+    let raised = unstarred.len() < before.len() && unstarred.ends_with(|c: char| c.is_alphanumeric());
+    let attached = raised || before.ends_with(|c: char| c.is_alphabetic() || c == '\\' || c == '.');
     let argument =
         trimmed.strip_suffix(['(', '[']).is_some_and(|t| t.ends_with(|c: char| c.is_alphanumeric()));
     let denied =

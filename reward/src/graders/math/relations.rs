@@ -17,6 +17,13 @@ pub(super) fn same_chain(gold: Chain, answer: Chain, fuel: &mut Fuel) -> Option<
     let mirrored: Option<Vec<Order>> = answer.1.iter().rev().map(|order| order.mirrored()).collect();
     let ways = [Some((answer.0, answer.1)), mirrored.as_deref().map(|orders| (&reversed[..], orders))];
     let mut told = Some(false);
+    if let ([gold_name, gold_value], [name, value]) = (gold.0, answer.0)
+        && [gold.1, answer.1].iter().all(|orders| **orders == [Order::Equal])
+        && names_match(gold_name, name)
+        && !gold_value.has_symbol()
+    {
+        return same(gold_value, value, fuel);
+    }
     for (sides, orders) in ways.into_iter().flatten().filter(|(_, orders)| *orders == gold.1) {
         match (same_sides(gold.0, sides, fuel), orders) {
             (Some(true), _) => return Some(true),
@@ -32,6 +39,21 @@ pub(super) fn same_chain(gold: Chain, answer: Chain, fuel: &mut Fuel) -> Option<
         }
     }
     told
+}
+
+/// Whether two names may stand for the same: `x` and `x_1`, `W(n)` and `W(x)`.
+fn names_match(a: &Tree, b: &Tree) -> bool {
+    match (a, b) {
+        (Tree::Symbol(a), Tree::Symbol(b)) => {
+            let plain = |name: &str, other: &str| other.split_once('_').is_some_and(|(stem, _)| stem == name);
+            plain(a, b) || plain(b, a)
+        }
+        (Tree::Product(a), Tree::Product(b)) => match (a.as_slice(), b.as_slice()) {
+            ([Tree::Symbol(a), Tree::Symbol(_)], [Tree::Symbol(b), Tree::Symbol(_)]) => a == b,
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 fn same_sides(gold: &[Tree], answer: &[Tree], fuel: &mut Fuel) -> Option<bool> {
@@ -62,6 +84,17 @@ pub(super) fn is_equation(tree: &Tree) -> bool {
 /// Whether an equation gives a name to a value, such as `x = 5` or `f(2) = 5`.
 pub(super) fn is_assignment(tree: &Tree) -> bool {
     is_equation(tree) && matches!(tree, Tree::Relation { sides, .. } if sides.first().is_some_and(is_name))
+}
+
+/// The symbol to which an equation gives a value.
+pub(super) fn name(tree: &Tree) -> Option<String> {
+    match tree {
+        Tree::Relation { sides, .. } if is_equation(tree) => match sides.first() {
+            Some(Tree::Symbol(name)) => Some(name.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Made of symbols alone, such as `x`, `f(2)`, `AB : BC` and `x + y`.

@@ -29,8 +29,25 @@ pub(super) fn is_range(tree: &Tree) -> bool {
     }
 }
 
+/// What a condition is about: the `x` of `1 < x < 2`, or of all parts of a union.
+fn variable(tree: &Tree) -> Option<&Tree> {
+    match tree {
+        Tree::Relation { sides, .. } => match absolute(sides) {
+            Some((_, [x])) => Some(x),
+            None => sides.iter().find(|side| is_variable(side)),
+        },
+        Tree::Union(parts) => parts.iter().find_map(variable),
+        _ => None,
+    }
+}
+
 /// Whether two sets are the same; `None` where that cannot be told.
 pub(super) fn same_range(gold: &Tree, answer: &Tree, fuel: &mut Fuel) -> Option<bool> {
+    if let (Some(gold), Some(answer)) = (variable(gold), variable(answer))
+        && gold != answer
+    {
+        return Some(false);
+    }
     if let (Some(gold), Some(answer)) = (interval(gold), interval(answer)) {
         return same_interval(&gold, &answer, fuel);
     }

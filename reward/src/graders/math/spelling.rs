@@ -47,7 +47,7 @@ pub(super) fn command(name: &str) -> Option<&'static str> {
         "prime" => "'",
         "pounds" | "euro" | "yen" | "textdollar" => "$",
         "bar" | "dot" => "\\overline",
-        "pmod" | "bmod" => " mod ",
+        "pmod" | "bmod" | "mod" => " mod ",
         "text" | "textbf" | "textrm" | "textit" | "textsf" | "texttt" | "textnormal" | "mbox" | "hbox" => {
             "\\text"
         }
@@ -91,7 +91,7 @@ pub(super) fn character(c: char) -> Option<&'static str> {
         'º' | '˚' => "°",
         '′' | '’' | '‘' => "'",
         '″' | '"' | '“' | '”' | '`' | '\u{200b}' | '\u{200c}' | '\u{2061}' | '\u{feff}' => "",
-        '√' => "\\sqrt ",
+        '√' => " sqrt ",
         '€' | '£' | '¥' | '₹' | '₽' | '₩' | '₪' | '₫' | '฿' | '¢' | '＄' => "$",
         '²' => "^{2}",
         '³' => "^{3}",

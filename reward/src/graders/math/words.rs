@@ -58,6 +58,34 @@ pub(super) fn scale(word: &str) -> Option<i64> {
     })
 }
 
+/// The base of digits that a word or number names, as in `110_{\text{two}}`.
+pub(super) fn base(text: &str) -> Option<u32> {
+    let names = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+    let lower = text.to_lowercase();
+    let place = names.iter().position(|name| *name == lower.trim_start_matches("base "))?;
+    u32::try_from(place + 2).ok()
+}
+
+/// The letter of a choice, and its value, which is empty where the choice is named: `(B) 12`, `Option C`.
+pub(super) fn choice(text: &str) -> Option<(char, &str)> {
+    let styled = ["\\text", "\\font", "\\mark"].into_iter().find_map(|style| text.trim().strip_prefix(style));
+    let text = styled.unwrap_or(text).trim_start().trim_start_matches('{').trim_start();
+    let of_choice = |text: &&str| text.starts_with(|c: char| ('A'..='J').contains(&c));
+    let named = ["option ", "choice "].into_iter().find_map(|name| {
+        let start = text.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name))?;
+        Some(text[start.len()..].trim_start_matches('('))
+    });
+    if let Some(after) = named.filter(of_choice) {
+        let ends = after[1..].chars().all(|c| ")}. ".contains(c));
+        return ends.then_some((after.chars().next()?, ""));
+    }
+    let after = text.strip_prefix('(').filter(of_choice)?;
+    let rest = after[1..].strip_prefix(')').filter(|rest| rest.starts_with([' ', '}']))?;
+    let rest = rest.trim_start().trim_start_matches('}').trim_start();
+    let is_value = rest.starts_with(|c: char| c.is_ascii_digit()) || rest.starts_with("\\frac");
+    is_value.then_some((after.chars().next()?, rest))
+}
+
 /// Whether a word after a number leaves the number as it is.
 pub(super) fn is_counted(word: &str) -> bool {
     let changes =
