@@ -70,6 +70,9 @@ pub(super) fn without_remarks(text: &str) -> String {
 }
 
 fn is_remark(inside: &str) -> bool {
+    if inside.len() > LONGEST {
+        return false;
+    }
     let starts = ["approx", "about", "since", "because", "rounded", "as ", "i.e.", "which"];
     let lower = inside.to_ascii_lowercase();
     starts.iter().any(|start| lower.starts_with(start)) && !inside.contains(['(', '$', '\\'])
