@@ -327,9 +327,13 @@ mod tests {
         let answers = ["sorry i can not help with that", "first press birchbark", "steep done"];
         answer(&mut verifier, &answers.map(question));
         let stats = verifier.engine.stats();
-        // The chat has 21 tokens beside the answer, all before it but for two.
+        // The chat has 21 tokens beside the answer, all before it but for one; the second answer has two words more of
+        // what was asked first. The last token of each prompt is decoded.
         assert_eq!((first.prefilled_tokens, first.shared_tokens), (29, 0));
-        assert_eq!((stats.shared_tokens, stats.prefilled_tokens - first.prefilled_tokens), (3 * 19, 0));
+        assert_eq!(
+            (stats.shared_tokens, stats.prefilled_tokens - first.prefilled_tokens),
+            (3 * 20 + 2, 7 + 1 + 2)
+        );
     }
 
     /// Its critique is `product` or `zone`, equally likely; after `product` p is 0.5, after `zone` that of [`doubtful`].
