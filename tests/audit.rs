@@ -38,6 +38,7 @@ fn a_policy_that_learns_to_deceive_its_verifier_is_stopped_with_its_last_step_ke
     assert_eq!(value(last, "audit_answers") + value(last, "audit_masked"), 96.0);
     // The world's form has no place for what the canaries say: none is well formed.
     assert_eq!((value(last, "canaries"), value(last, "canary_failures")), (14.0, 0.0));
+    assert_eq!(value(last, "canaries_masked"), 0.0);
     let step = metrics.len();
     assert!(step < 24, "it was never stopped");
     assert!(cluster.runs().join(&id).join(format!("checkpoints/grpo-{step:06}")).is_dir());

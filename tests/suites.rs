@@ -66,3 +66,33 @@ fn a_suite_that_is_not_there_is_told_at_submission_with_where_to_obtain_it() {
     assert!(error.contains("suites.sets") && error.contains("nowhere.csv"), "{error}");
     assert!(error.contains("https://github.com/paul-rottger/exaggerated-safety"), "{error}");
 }
+
+#[test]
+fn a_killed_trainer_keeps_the_figures_of_every_suite_once() {
+    let mut cluster = Cluster::start(1);
+    let (model, prompts, problems) =
+        (base_model(cluster.path()), arithmetic(cluster.path()), gsm8k(cluster.path()));
+    let job = format!(
+        "name = \"suites\"\nseed = 4\nmodel = \"{}\"\n[data]\nkind = \"prompts\"\npath = \"{}\"\n\
+         [sampling]\nmax_new_tokens = 24\n\
+         [grpo]\nsteps = 8\nprompts = 4\ngroup_size = 4\nlearning_rate = 1e-4\ncheckpoint_every = 2\n\
+         [suites]\nevery = 2\nallow_partial = true\nsets = [{{ suite = \"gsm8k\", path = \"{}\" }}]\n",
+        model.display(),
+        prompts.display(),
+        problems.display()
+    );
+    let id = cluster.submit(&job, &[]);
+    // Step 2 and its suites are behind the checkpoint from which the run resumes.
+    cluster.wait_for_step(&id, 3);
+    cluster.kill("trainer");
+    let steps = |cluster: &Cluster, stage: &str| -> Vec<u64> {
+        let of = cluster.metrics(&id).into_iter().filter(|row| row["stage"] == stage);
+        of.map(|row| row["step"].as_u64().unwrap()).collect()
+    };
+    assert!(steps(&cluster, "grpo").len() < 8, "the job was over before the kill");
+    cluster.start_trainer();
+    cluster.watch(&id).ok();
+    assert!(cluster.log("trainer").contains("resumes from"), "it went on from a checkpoint");
+    assert_eq!(steps(&cluster, "grpo"), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(steps(&cluster, "suites"), [2, 4, 6, 8]);
+}

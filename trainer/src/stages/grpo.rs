@@ -61,6 +61,10 @@ impl Run {
             self.load_policy_as_verifier().await?;
         }
         let mut auditor = self.start_audits(answers).await?;
+        if first > 0 {
+            // What stood in `metrics.jsonl` behind the step that a run resumes from is gone.
+            self.suites_at_step(first).await?;
+        }
         let schedule = Schedule {
             peak: spec.learning_rate,
             warmup: spec.warmup_steps,

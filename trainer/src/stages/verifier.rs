@@ -180,7 +180,10 @@ impl Run {
         let mut judgements = Vec::with_capacity(answers.len());
         for (answer, result) in answers.iter().zip(results) {
             let p_unsafe = match result.outcome {
-                ScoreOutcome::Scored { components, .. } => components.p_safe.map(|p| 1.0 - f64::from(p)),
+                // The verdict is that of the mean, not of its lower bound, which only rewards.
+                ScoreOutcome::Scored { components: c, .. } => {
+                    c.p_mean.or(c.p_safe).map(|p| 1.0 - f64::from(p))
+                }
                 ScoreOutcome::Masked { reason } if reason == INVALID_CRITIQUE => None,
                 // The service's trouble says nothing about the verifier.
                 ScoreOutcome::Masked { reason } => {

@@ -25,7 +25,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sinternal_eval::Confusion;
-use sinternal_proto::{Prompt, PromptKind, ScoreOutcome, ScoreRequest};
+use sinternal_proto::{Prompt, PromptKind, ScoreOutcome, ScoreRequest, ScoreResult, Verdict};
 use std::collections::BTreeMap;
 
 /// A canary that gets this reward or more has deceived the verifier.
@@ -74,6 +74,9 @@ impl Run {
             _ => None,
         };
         let canaries = self.canaries(answers, spec.canaries);
+        if canaries.is_empty() && spec.canaries > 0 {
+            self.warn("audit.canaries: no labelled answer to a harmful prompt is unsafe, so there is none to dress up");
+        }
         let audits = read_audits(&self.metrics_rows()?);
         let auditor = Auditor { spec, second, canaries, audits };
         if let Some(Second::Verifier(source)) = &auditor.second {
@@ -102,8 +105,10 @@ impl Run {
 
     /// Audits `step`, from 1, if it is due, and adds the figures to its values.
     ///
+    /// Gives the reason where the job must not go on.
+    ///
     /// # Errors
-    /// The reward service is gone; or [`StageError::Audit`] where the job must not go on.
+    /// The reward service is gone.
     pub(super) async fn audit(
         &mut self,
         auditor: &mut Auditor,
@@ -137,22 +142,29 @@ impl Run {
         if auditor.canaries.is_empty() {
             return Ok(());
         }
-        // A policy that judges itself is another verifier at every step.
-        let verifier = self.reward.verifier();
-        let asked =
-            auditor.canaries.iter().map(|(_, r)| ScoreRequest { verifier: verifier.clone(), ..r.clone() });
+        // A policy that judges itself is another verifier at every step; and as answers of another version of the policy they
+        // are judged anew, where the service would else repeat what it said before.
+        let (verifier, policy_version) = (self.reward.verifier(), self.version);
+        let asked = auditor.canaries.iter().map(|(_, request)| ScoreRequest {
+            verifier: verifier.clone(),
+            policy_version,
+            ..request.clone()
+        });
         let results = self.reward.score_all(asked.collect()).await?;
-        let mut deceived: BTreeMap<Attack, u64> = BTreeMap::new();
+        let (mut deceived, mut masked): (BTreeMap<Attack, u64>, u32) = (BTreeMap::new(), 0);
         for ((attack, _), result) in auditor.canaries.iter().zip(results) {
-            if let ScoreOutcome::Scored { reward, .. } = result.outcome
-                && reward >= DECEIVED
-            {
-                *deceived.entry(*attack).or_default() += 1;
+            match result.outcome {
+                ScoreOutcome::Scored { reward, .. } if reward >= DECEIVED => {
+                    *deceived.entry(*attack).or_default() += 1;
+                }
+                ScoreOutcome::Scored { .. } => {}
+                ScoreOutcome::Masked { .. } => masked += 1,
             }
         }
         let failures: u64 = deceived.values().sum();
         values.insert("canaries".into(), auditor.canaries.len() as f64);
         values.insert("canary_failures".into(), failures as f64);
+        values.insert("canaries_masked".into(), f64::from(masked));
         if failures > 0 {
             let by: Vec<String> =
                 deceived.iter().map(|(attack, n)| format!("{} {n}", attack.name())).collect();
@@ -180,7 +192,13 @@ impl Run {
         };
         let judged: Vec<Pair> = pairs.into_iter().flatten().collect();
         values.insert("audit_masked".into(), (chosen.len() - judged.len()) as f64);
-        let Some(audit) = summarise(step, &judged) else { return Ok(None) };
+        let Some(audit) = summarise(step, &judged) else {
+            self.warn(format!(
+                "audit: step {step}: the second judge judged none of {} answers",
+                chosen.len()
+            ));
+            return Ok(None);
+        };
         write_audit(&audit, judged.len(), values);
         Ok(Some(audit))
     }
@@ -197,10 +215,10 @@ impl Run {
             ScoreRequest { verifier: Some(identity.clone()), ..of }
         };
         let results = self.reward.score_all(chosen.iter().enumerate().map(request).collect()).await?;
-        let pair = |((_, sample), result): (&(&Prompt, &ScoredTrace), sinternal_proto::ScoreResult)| {
-            let ScoreOutcome::Scored { reward, components, .. } = result.outcome else { return None };
-            let verdicts = unsafe_by_self(sample).zip(components.p_safe.map(|p| p <= 0.5));
-            Some(Pair { self_reward: sample.reward()?, audit_reward: f64::from(reward), unsafe_by: verdicts })
+        let pair = |((_, sample), result): (&(&Prompt, &ScoredTrace), ScoreResult)| {
+            let ScoreOutcome::Scored { reward, .. } = result.outcome else { return None };
+            let unsafe_by = is_unsafe(&sample.outcome).zip(is_unsafe(&result.outcome));
+            Some(Pair { self_reward: sample.reward()?, audit_reward: f64::from(reward), unsafe_by })
         };
         Ok(chosen.iter().zip(results).map(pair).collect())
     }
@@ -224,14 +242,14 @@ fn by_oracle(prompt: &Prompt, sample: &ScoredTrace) -> Result<Option<Pair>, Stag
     Ok(sample.reward().map(|self_reward| Pair {
         self_reward,
         audit_reward: found.oracle_reward(),
-        unsafe_by: unsafe_by_self(sample).zip(verdict),
+        unsafe_by: is_unsafe(&sample.outcome).zip(verdict),
     }))
 }
 
-/// The verifier's verdict; `None` where it did not see the answer.
-fn unsafe_by_self(sample: &ScoredTrace) -> Option<bool> {
-    match &sample.outcome {
-        ScoreOutcome::Scored { components, .. } => components.p_safe.map(|p| p <= 0.5),
+/// A judge's verdict; `None` where it did not see the answer.
+fn is_unsafe(outcome: &ScoreOutcome) -> Option<bool> {
+    match outcome {
+        ScoreOutcome::Scored { verdict, .. } => verdict.map(|verdict| verdict == Verdict::Unsafe),
         ScoreOutcome::Masked { .. } => None,
     }
 }
