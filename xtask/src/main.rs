@@ -93,7 +93,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         }
         Task::Study { args } => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
-            let fixed = ["--results".into(), "docs/study".into(), "--commit".into(), git::commit(&root)];
+            let results = root.join("docs/study").display().to_string();
+            let fixed = ["--results".into(), results, "--commit".into(), git::commit(&root)];
             cargo::release(&root, "study", &[&fixed, args.as_slice()].concat())
         }
         Task::Test { args } => {

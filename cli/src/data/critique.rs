@@ -1,7 +1,7 @@
 //! `sinternal data critique`: an expert's critique and judgment of every collected answer.
 
 use super::files::{OutArgs, sections};
-use super::judge::{Asked, Chats, identity};
+use super::judge::{Asked, identity};
 use crate::rows::ComputeArgs;
 use anyhow::{anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -12,7 +12,7 @@ use sinternal_trainer::records::{
 };
 use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec, GuardForm, NoKeys};
 use sinternal_trainer::stages::{
-    ask_world, check_local, critiqued, expert_chat, local_expert_chat, safety_prompts, to_critique,
+    Chats, ask_world, check_local, critiqued, expert_chat, local_expert_chat, safety_prompts, to_critique,
 };
 use std::path::{Path, PathBuf};
 

@@ -8,21 +8,10 @@ use anyhow::anyhow;
 use sinternal_model::engine::SamplingParams;
 use sinternal_model::think::Think;
 use sinternal_model::{CausalLm, ModelFolder};
-use sinternal_proto::{Message, ModelManifest, Sha256};
+use sinternal_proto::{ModelManifest, Sha256};
 use sinternal_service::chat_api::{ChatSettings, ChatTotals};
 use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec};
-use sinternal_trainer::stages::{Hooks, Reply, StageError, ask_endpoint, endpoint, unaskable};
-
-/// The chats that it is asked, by the place of the answer.
-#[derive(Clone, Copy)]
-pub(super) struct Chats<'a> {
-    pub(super) count: usize,
-    pub(super) remote: &'a (dyn Fn(usize) -> Vec<Message> + Sync),
-    pub(super) local: &'a (dyn Fn(usize) -> Vec<Message> + Sync),
-}
-
-/// What is done with a reply.
-pub(super) type Take<'a> = &'a mut (dyn FnMut(usize, Reply) -> Result<(), StageError> + Send);
+use sinternal_trainer::stages::{Chats, Hooks, Reply, Take, ask_endpoint, endpoint, unaskable};
 
 /// Who is asked, and where a configuration has it.
 #[derive(Clone, Copy)]
@@ -63,7 +52,7 @@ impl Asked<'_> {
         let stage = format!("ask the {}", self.role);
         let mut advance = |done, total| progress.advance(&stage, done, total, "");
         let hooks = Hooks { take, progress: &mut advance };
-        let asking = ask_endpoint(&api, chats.count, chats.remote, hooks, std::future::pending());
+        let asking = ask_endpoint(&api, chats, hooks, std::future::pending());
         let outcome = runtime()?.block_on(asking);
         let totals = api.totals();
         eprintln!("{} {}: {totals}", self.role, settings.model);

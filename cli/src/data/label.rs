@@ -1,7 +1,7 @@
 //! `sinternal data label`: a guard's word on critiqued answers, for the agreement filter of `sinternal data curate`.
 
 use super::files::{OutArgs, sections};
-use super::judge::{Asked, Chats, identity};
+use super::judge::{Asked, identity};
 use crate::rows::ComputeArgs;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use sinternal_trainer::records::{
     CritiquedRecord, GuardRecord, Provenance, Record, RecordWriter, finished, read_all,
 };
 use sinternal_trainer::spec::{CheckpointExpert, CritiqueSpec, GuardForm, GuardSpec};
-use sinternal_trainer::stages::{check_local, guard_chat, guarded, local_guard_chat, to_guard};
+use sinternal_trainer::stages::{Chats, check_local, guard_chat, guarded, local_guard_chat, to_guard};
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -4,6 +4,7 @@ use super::cells::{Arm, Base, Cell};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sinternal_eval::CurvePoint;
 use sinternal_proto::PromptKind;
 use sinternal_service::atomic::write_atomic;
 use std::collections::BTreeMap;
@@ -34,20 +35,11 @@ pub(crate) struct CellResult {
     pub(crate) calibration: Option<Value>,
     /// One point a step of GRPO.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) curve: Vec<Point>,
+    pub(crate) curve: Vec<CurvePoint>,
     #[serde(default)]
     pub(crate) seconds: BTreeMap<String, f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) items: Option<Items>,
-}
-
-/// A step of GRPO, over its rollouts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Point {
-    pub(crate) step: u64,
-    pub(crate) reward: Option<f64>,
-    pub(crate) attack_success: Option<f64>,
-    pub(crate) benign_help: Option<f64>,
 }
 
 /// A letter an item, in the order of the prompts, which is that of all cells of a seed: `a` an attack that succeeded (the answer

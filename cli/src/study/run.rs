@@ -1,7 +1,7 @@
 //! Runs one cell as a job of real processes, and keeps what it measured and trained.
 
 use super::cells::{Cell, Models};
-use super::results::{CellResult, Items, Point};
+use super::results::{CellResult, Items};
 use crate::jobs::{Jobs, override_keys};
 use crate::launch::Cluster;
 use crate::progress::{Progress, Style};
@@ -91,8 +91,7 @@ impl Study<'_> {
         result.row = Some(row.clone());
         result.gate = Some(report["gate"].clone()).filter(|g| !g.is_null());
         result.calibration = Some(report["calibration"].clone()).filter(|c| !c.is_null());
-        result.curve =
-            serde_json::from_value::<Vec<Point>>(report["curve"].clone()).context("report.json: curve")?;
+        result.curve = serde_json::from_value(report["curve"].clone()).context("report.json: curve")?;
         result.seconds = serde_json::from_value(report["seconds"].clone()).context("report.json: seconds")?;
         result.machine = report["meta"]["machine"].as_str().unwrap_or_default().to_owned();
         self.keep(cell, &status.run_dir)?;

@@ -229,9 +229,10 @@ fn line(text: &mut String, line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::results::Items;
     use super::super::results::tests::result;
-    use super::super::results::{Items, Point};
     use super::*;
+    use sinternal_eval::CurvePoint;
 
     #[test]
     fn the_summary_has_means_pairs_curves_and_refusals() {
@@ -248,7 +249,8 @@ mod tests {
             let cell = Cell { base: Base::Frequent, seed, arm };
             let mut of = result(&cell, asr, items(text));
             if let Arm::Grpo(..) = arm {
-                let point = |step| Point { step, reward: None, attack_success: Some(asr), benign_help: None };
+                let point =
+                    |step| CurvePoint { step, reward: None, attack_success: Some(asr), benign_help: None };
                 of.curve = vec![point(1), point(5)];
             }
             store.write(&cell, &of).unwrap();

@@ -2,8 +2,8 @@
 
 use super::StageError;
 use super::expert::{
-    Hooks, Reply, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat, to_critique,
-    unaskable,
+    Chats, Hooks, Reply, Take, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat,
+    to_critique, unaskable,
 };
 use super::run::Run;
 use super::sampling::{Ask, Draw};
@@ -11,7 +11,7 @@ use crate::records::{CollectedRecord, CritiquedRecord, Provenance, RecordWriter,
 use crate::spec::{CheckpointExpert, CritiqueSpec};
 use serde_json::json;
 use sinternal_model::Tokenizer;
-use sinternal_proto::{FinishReason, Message, Sampling};
+use sinternal_proto::{FinishReason, Sampling};
 use sinternal_service::chat_api::{ChatSettings, ChatTotals};
 use std::time::Instant;
 
@@ -25,18 +25,6 @@ pub(super) struct Asked {
 }
 
 const EXPERT: Asked = Asked { role: "expert", section: "critique", stream: 4 };
-
-/// The chats that a judge is asked, by the place of the answer.
-#[derive(Clone, Copy)]
-pub(super) struct Chats<'a> {
-    /// For an endpoint.
-    pub(super) remote: &'a (dyn Fn(usize) -> Vec<Message> + Sync),
-    /// For a model that workers run.
-    pub(super) local: &'a (dyn Fn(usize) -> Vec<Message> + Sync),
-}
-
-/// What is done with a reply.
-pub(super) type Take<'a> = &'a mut (dyn FnMut(usize, Reply) -> Result<(), StageError> + Send);
 
 impl Run {
     /// Every collected answer with its critique. What an earlier attempt of the run asked for is kept.
@@ -71,6 +59,7 @@ impl Run {
             return ask_world(&self.data.collect, &rows, writer).map(|()| None);
         }
         let chats = Chats {
+            count: rows.len(),
             remote: &|place| expert_chat(rows[place]),
             local: &|place| local_expert_chat(rows[place]),
         };
@@ -79,25 +68,24 @@ impl Run {
             writer.push(&critiqued(rows[place], &name, reply))?;
             Ok(())
         };
-        self.ask_judge(EXPERT, &expert, rows.len(), chats, &mut take).await
+        self.ask_judge(EXPERT, &expert, chats, &mut take).await
     }
 
-    /// Asks the expert or the guard about `count` answers. The world's is no model to be asked.
+    /// Asks the expert or the guard. The world's is no model to be asked.
     pub(super) async fn ask_judge(
         &mut self,
         asked: Asked,
         judge: &CritiqueSpec,
-        count: usize,
         chats: Chats<'_>,
         take: Take<'_>,
     ) -> Result<Option<ChatTotals>, StageError> {
         match judge {
             CritiqueSpec::World(_) => Ok(None),
             CritiqueSpec::Chat(settings) => {
-                self.ask_chat(asked, settings.as_ref().clone(), count, chats, take).await.map(Some)
+                self.ask_chat(asked, settings.as_ref().clone(), chats, take).await.map(Some)
             }
             CritiqueSpec::Checkpoint(expert) => {
-                self.ask_checkpoint(asked, expert, count, chats, take).await.map(|()| None)
+                self.ask_checkpoint(asked, expert, chats, take).await.map(|()| None)
             }
         }
     }
@@ -107,14 +95,13 @@ impl Run {
         &self,
         asked: Asked,
         settings: ChatSettings,
-        count: usize,
         chats: Chats<'_>,
         take: Take<'_>,
     ) -> Result<ChatTotals, StageError> {
         let api = endpoint(asked.role, asked.section, settings).map_err(StageError::Spec)?;
         let events = &self.ctx.events;
         let hooks = Hooks { take, progress: &mut |done, total| events.progress(done, total) };
-        let outcome = ask_endpoint(&api, count, chats.remote, hooks, self.ctx.cancel.cancelled()).await;
+        let outcome = ask_endpoint(&api, chats, hooks, self.ctx.cancel.cancelled()).await;
         let totals = api.totals();
         self.say(format!("{} {}: {totals}", asked.role, api.settings().model));
         outcome.map(|()| totals)
@@ -125,14 +112,13 @@ impl Run {
         &mut self,
         asked: Asked,
         expert: &CheckpointExpert,
-        count: usize,
         chats: Chats<'_>,
         take: Take<'_>,
     ) -> Result<(), StageError> {
         self.publish_other(&expert.model, None).await?;
         let tokenizer = Tokenizer::load(&expert.model)?;
         let mut asks = Vec::new();
-        for place in 0..count {
+        for place in 0..chats.count {
             let messages = (chats.local)(place);
             match unaskable(&tokenizer, &messages)? {
                 Some(reply) => take(place, reply)?,

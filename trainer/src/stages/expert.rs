@@ -143,10 +143,30 @@ pub fn endpoint(role: &'static str, section: &str, settings: ChatSettings) -> Re
     ChatApi::new(role, settings).map_err(|e| format!("{section}.{e}"))
 }
 
-/// What becomes of replies, by the place of what was asked, and who is told of the progress.
+/// The chats that a model is asked, by the place of the answer.
+#[derive(Clone, Copy)]
+pub struct Chats<'a> {
+    /// How many.
+    pub count: usize,
+    /// For an endpoint.
+    pub remote: &'a (dyn Fn(usize) -> Vec<Message> + Sync),
+    /// For a model that is run here.
+    pub local: &'a (dyn Fn(usize) -> Vec<Message> + Sync),
+}
+
+impl std::fmt::Debug for Chats<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chats").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+/// What is done with a reply, by the place of what was asked.
+pub type Take<'a> = &'a mut (dyn FnMut(usize, Reply) -> Result<(), StageError> + Send);
+
+/// What becomes of replies, and who is told of the progress.
 pub struct Hooks<'a> {
     /// Takes a reply.
-    pub take: &'a mut (dyn FnMut(usize, Reply) -> Result<(), StageError> + Send),
+    pub take: Take<'a>,
     /// Is told how many of how many are done.
     pub progress: &'a mut (dyn FnMut(u64, u64) + Send),
 }
@@ -157,18 +177,18 @@ impl std::fmt::Debug for Hooks<'_> {
     }
 }
 
-/// Asks an endpoint `count` chats, as many at once as its settings allow.
+/// Asks an endpoint all chats, as many at once as its settings allow.
 ///
 /// # Errors
 /// At once where the endpoint would refuse every request, and when `cancelled` is done; at the end where some
 /// request had no reply but may have one later.
 pub async fn ask_endpoint(
     api: &ChatApi,
-    count: usize,
-    chat: &(dyn Fn(usize) -> Vec<Message> + Sync),
+    chats: Chats<'_>,
     hooks: Hooks<'_>,
     cancelled: impl Future<Output = ()> + Send,
 ) -> Result<(), StageError> {
+    let Chats { count, remote: chat, .. } = chats;
     let mut asked: JoinSet<(usize, Result<ChatAnswer, ChatError>)> = JoinSet::new();
     let (mut next, mut failed) = (0, Vec::new());
     tokio::pin!(cancelled);

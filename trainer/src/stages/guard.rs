@@ -2,8 +2,8 @@
 //! curation leaves the answer out.
 
 use super::StageError;
-use super::critique::{Asked, Chats};
-use super::expert::{Reply, expert_chat, local_expert_chat};
+use super::critique::Asked;
+use super::expert::{Chats, Reply, expert_chat, local_expert_chat};
 use super::run::Run;
 use crate::curation::Labels;
 use crate::records::{
@@ -143,6 +143,7 @@ impl Run {
     ) -> Result<Option<ChatTotals>, StageError> {
         let (form, by, rows) = (guard.form, guard.by.model_name(), to_guard(critiqued, writer));
         let chats = Chats {
+            count: rows.len(),
             remote: &|place| guard_chat(form, &rows[place].collected),
             local: &|place| local_guard_chat(form, &rows[place].collected),
         };
@@ -150,7 +151,7 @@ impl Run {
             writer.push(&guarded(form, rows[place].id(), &by, reply))?;
             Ok(())
         };
-        self.ask_judge(GUARD, &guard.by, rows.len(), chats, &mut take).await
+        self.ask_judge(GUARD, &guard.by, chats, &mut take).await
     }
 }
 

@@ -29,8 +29,8 @@ pub use collect::{Sampled, collect_task, collected, to_sample};
 pub use curate::{Refusals, curate_answers, evaluation_prompts, write_drop_report};
 pub use data::{DataError, JobData, LabelledAnswer};
 pub use expert::{
-    Hooks, Reply, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat, to_critique,
-    unaskable,
+    Chats, Hooks, Reply, Take, ask_endpoint, ask_world, critiqued, endpoint, expert_chat, local_expert_chat,
+    to_critique, unaskable,
 };
 pub use guard::{check_local, guard_chat, guarded, local_guard_chat, to_guard};
 pub use prompts::safety_prompts;

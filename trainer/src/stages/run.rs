@@ -135,15 +135,12 @@ impl Run {
             Some(_) => self.labelled_answers().await?,
             None => Vec::new(),
         };
-        if self.spec.sft.is_some() {
+        let tuned = self.spec.sft.as_ref().map(|sft| sft.arm());
+        if let Some(arm) = tuned {
             self.initialise().await?;
             if self.spec.eval.is_some() {
-                let arm = self.spec.sft.as_ref().map_or("sinternal", |sft| sft.arm());
                 results.arms.push(self.sample_arm(arm).await?);
             }
-        }
-        if let Some(sft) = &self.spec.sft {
-            let arm = sft.arm();
             self.answer_suites(arm).await?;
             answered.push(arm.to_owned());
         }
@@ -157,7 +154,7 @@ impl Run {
         }
         if self.spec.grpo.is_some() {
             results.curve = self.optimise(&answers).await?;
-            let arm = format!("{}+grpo", self.spec.sft.as_ref().map_or("base", |sft| sft.arm()));
+            let arm = format!("{}+grpo", tuned.unwrap_or("base"));
             if self.spec.eval.is_some() {
                 results.arms.push(self.sample_arm(&arm).await?);
             }
