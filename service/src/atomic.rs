@@ -32,6 +32,50 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), AtomicError> {
     written
 }
 
+/// A folder that is being filled under a temporary name. Unless it is published it is removed again.
+#[derive(Debug)]
+pub struct StagedDir {
+    tmp: PathBuf,
+    path: PathBuf,
+}
+
+impl StagedDir {
+    /// An empty temporary folder beside `path`.
+    ///
+    /// # Errors
+    /// `path` exists, or the folder cannot be created.
+    pub fn begin(path: &Path) -> Result<Self, AtomicError> {
+        if path.exists() {
+            at("create", path, Err::<(), _>(io::ErrorKind::AlreadyExists.into()))?;
+        }
+        let tmp = beside(path);
+        at("create", &tmp, fs::create_dir_all(&tmp))?;
+        Ok(Self { tmp, path: path.to_owned() })
+    }
+
+    /// Where it is filled.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.tmp
+    }
+
+    /// Syncs everything in it, and gives it its name.
+    ///
+    /// # Errors
+    /// The step that failed; nothing is left then.
+    pub fn publish(self) -> Result<(), AtomicError> {
+        sync_tree(&self.tmp)?;
+        publish(&self.tmp, &self.path)
+    }
+}
+
+impl Drop for StagedDir {
+    fn drop(&mut self) {
+        // Published, it is no longer there. What cannot be removed is cleaned at the next start.
+        drop(fs::remove_dir_all(&self.tmp));
+    }
+}
+
 /// Makes a folder by letting `build` fill a temporary one, which is then synced and renamed to `path`.
 ///
 /// # Errors
@@ -40,19 +84,19 @@ pub fn write_dir_atomic<E: From<AtomicError>>(
     path: &Path,
     build: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    if path.exists() {
-        at("create", path, Err::<(), _>(io::ErrorKind::AlreadyExists.into()))?;
-    }
+    let staged = StagedDir::begin(path)?;
+    build(staged.dir())?;
+    Ok(staged.publish()?)
+}
+
+/// Removes a folder so that it never looks like a whole one with files missing.
+///
+/// # Errors
+/// It cannot be renamed or removed.
+pub fn remove_dir_atomic(path: &Path) -> Result<(), AtomicError> {
     let tmp = beside(path);
-    at("create", &tmp, fs::create_dir_all(&tmp))?;
-    let made = build(&tmp).and_then(|()| {
-        sync_tree(&tmp)?;
-        Ok(publish(&tmp, path)?)
-    });
-    if made.is_err() {
-        drop(fs::remove_dir_all(&tmp));
-    }
-    made
+    at("rename", path, fs::rename(path, &tmp))?;
+    at("remove", &tmp, fs::remove_dir_all(&tmp))
 }
 
 /// Removes what a crash left of unfinished writes directly in `dir`, and tells what it was. Only for the
@@ -165,6 +209,18 @@ mod tests {
         assert_eq!((names(dir.path()), names(&path)), (vec!["step-3".into()], vec!["weights".into()]));
         let again = write_dir_atomic(&path, |_| Ok::<_, AtomicError>(())).expect_err("exists");
         assert_eq!(again.to_string(), format!("{}: failed to create: entity already exists", path.display()));
+    }
+
+    #[test]
+    fn a_folder_goes_as_a_whole() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("step-3");
+        fs::create_dir_all(path.join("inner")).expect("folder");
+        fs::write(path.join("inner/weights"), "w").expect("file");
+        remove_dir_atomic(&path).expect("removes");
+        assert_eq!(names(dir.path()), [""; 0]);
+        let gone = remove_dir_atomic(&path).expect_err("there is none").to_string();
+        assert!(gone.starts_with(&format!("{}: failed to rename: ", path.display())), "{gone}");
     }
 
     #[test]

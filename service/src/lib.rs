@@ -17,6 +17,7 @@ pub mod atomic;
 pub mod chat_api;
 pub mod config;
 pub mod connect;
+pub mod fail_point;
 pub mod health;
 pub mod metrics;
 pub mod owner;

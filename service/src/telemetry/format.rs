@@ -10,6 +10,15 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+/// Now, as log lines write it: `2026-01-31T12:00:00.000000Z`.
+#[must_use]
+pub fn utc_now() -> String {
+    let mut text = String::new();
+    // A `String` takes whatever is written to it.
+    let _: std::fmt::Result = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
+}
+
 /// Who speaks.
 pub(super) struct Identity {
     pub(super) role: Role,

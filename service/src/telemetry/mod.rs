@@ -4,6 +4,7 @@ mod endpoint;
 mod format;
 
 pub use endpoint::{MetricsError, recorder, serve_metrics};
+pub use format::utc_now;
 
 use crate::config::{LogConfig, LogFormat};
 use format::{Identity, JsonLines, TextLines};
