@@ -8,6 +8,7 @@ mod audit;
 mod commands;
 mod data_commands;
 mod data_path;
+mod durable;
 mod eval;
 mod eval_chat;
 mod eval_inputs;

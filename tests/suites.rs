@@ -1,6 +1,6 @@
 //! Public suites in a job: answered before, during and after GRPO, judged, and kept.
 
-use crate::support::{Cluster, arithmetic, base_model, gsm8k};
+use crate::support::{Cluster, arithmetic, base_model, gsm8k, until};
 use serde_json::Value;
 use sinternal_eval::{Evaluation, Suite};
 use std::fs;
@@ -84,6 +84,8 @@ fn a_killed_trainer_keeps_the_figures_of_every_suite_once() {
     let id = cluster.submit(&job, &[]);
     // Step 2 and its suites are behind the checkpoint from which the run resumes.
     cluster.wait_for_step(&id, 3);
+    let checkpoint = cluster.runs().join(&id).join("checkpoints/grpo-000002");
+    until("checkpoint", || checkpoint.is_dir().then_some(()));
     cluster.kill("trainer");
     let steps = |cluster: &Cluster, stage: &str| -> Vec<u64> {
         let of = cluster.metrics(&id).into_iter().filter(|row| row["stage"] == stage);

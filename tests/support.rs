@@ -235,13 +235,18 @@ impl Cluster {
     }
 
     pub(crate) fn start_trainer(&mut self) {
+        self.start_trainer_until("");
+    }
+
+    /// A trainer that ends as by `kill -9` where it passes a point of `sinternal_service::fail_point`; none for an empty name.
+    pub(crate) fn start_trainer_until(&mut self, fail_point: &str) {
         let own = [
             format!("trainer.listen={}", self.trainer),
             format!("trainer.metrics_listen={}", self.metrics),
             format!("trainer.reward=http://{}", self.reward),
             format!("trainer.runs={}", self.runs().display()),
         ];
-        self.spawn("trainer", "trainer", &own);
+        self.spawn("trainer", "trainer", &own, fail_point);
         self.wait_for_port("trainer", self.trainer);
     }
 
@@ -251,7 +256,7 @@ impl Cluster {
             "reward.metrics_listen=127.0.0.1:0".into(),
             format!("reward.cache={}", self.path().join("cache-reward").display()),
         ];
-        self.spawn("reward", "reward", &own);
+        self.spawn("reward", "reward", &own, "");
         self.wait_for_port("reward", self.reward);
     }
 
@@ -262,14 +267,17 @@ impl Cluster {
             format!("rollout_worker.name=worker-{name}"),
             format!("rollout_worker.cache={}", self.path().join(format!("cache-{name}")).display()),
         ];
-        self.spawn(&format!("worker-{name}"), "rollout-worker", &own);
+        self.spawn(&format!("worker-{name}"), "rollout-worker", &own, "");
     }
 
-    fn spawn(&mut self, name: &str, role: &str, own: &[String]) {
+    fn spawn(&mut self, name: &str, role: &str, own: &[String], fail_point: &str) {
         let log = self.log_path(name);
         let log = File::options().create(true).append(true).open(log).expect("a log");
         let mut command = binary();
         command.arg(role).stdout(Stdio::null()).stderr(log).current_dir(self.path());
+        if !fail_point.is_empty() {
+            command.env(sinternal_service::fail_point::ENV, fail_point);
+        }
         for set in own.iter().chain(&self.set) {
             command.arg("--set").arg(set);
         }
@@ -294,6 +302,26 @@ impl Cluster {
         let (_, mut child) = self.roles.remove(i);
         child.kill().expect("kills");
         child.wait().expect("waits");
+    }
+
+    /// Waits until a role has ended by itself.
+    pub(crate) fn wait_for_end(&mut self, name: &str) -> ExitStatus {
+        let i = self.roles.iter().position(|(n, _)| n == name).expect("a running role");
+        let (_, mut child) = self.roles.remove(i);
+        ended(&mut child, PATIENCE)
+    }
+
+    /// A command of a job client, with the trainer's address.
+    pub(crate) fn client(&self, args: &[&str]) -> Output {
+        sinternal(&[args, &["--trainer", &self.url()]].concat())
+    }
+
+    /// Waits until a job is in `state`.
+    pub(crate) fn wait_for_state(&self, id: &str, state: &str) {
+        until(&format!("{state} {id}"), || {
+            let jobs = self.client(&["jobs", "--json", "--state", state]).rows();
+            jobs.iter().any(|job| job["id"] == id).then_some(())
+        });
     }
 
     /// SIGTERM, and the exit status.

@@ -1,12 +1,17 @@
-//! Submitting, listing, following and cancelling jobs over gRPC.
+//! Submitting, listing, following and steering jobs over gRPC.
 
 use crate::progress::{Progress, Style};
 use crate::serve::runtime;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use indicatif::HumanBytes;
+use serde_json::json;
 use sinternal_proto::pb::job_service_client::JobServiceClient;
 use sinternal_proto::{Event, JobEvent, JobState, JobStatus, pb};
 use sinternal_service::connect::{Peer, RetryPolicy, RpcError, call, channel, describe, retry};
+use sinternal_trainer::jobs::JobFilter;
+use sinternal_trainer::jobs::state::STATES;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +25,7 @@ const OUTAGE: Duration = Duration::from_secs(120);
 pub(crate) struct TrainerAddress {
     /// The trainer's address
     #[arg(long, default_value = "http://127.0.0.1:7500", env = "SINTERNAL_TRAINER")]
-    trainer: String,
+    pub(crate) trainer: String,
 }
 
 #[derive(Args)]
@@ -32,6 +37,9 @@ pub(crate) struct SubmitArgs {
     /// Follow the job to its end
     #[arg(long)]
     watch: bool,
+    /// Check the job and print it with every value; its first prompts, memory and disk go to standard error
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
     /// Override a key of the job file, such as `model=/models/qwen`; may be repeated. Relative paths are read from
     /// the job file's folder, as in the file itself
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -39,6 +47,9 @@ pub(crate) struct SubmitArgs {
     /// The same key submits the same job only once
     #[arg(long, default_value = "")]
     idempotency_key: String,
+    /// Of two jobs that wait the one with the higher number runs first
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    priority: i32,
     /// Start GRPO even if the verifier is below its gate. The policy may learn to be harmful
     #[arg(long)]
     unsafe_skip_verifier_gate: bool,
@@ -51,6 +62,15 @@ pub(crate) struct SubmitArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     address: TrainerAddress,
+    /// Only jobs in this state; may be repeated
+    #[arg(long, value_parser = state_named)]
+    state: Vec<JobState>,
+    /// Only jobs with this in their name
+    #[arg(long, default_value = "")]
+    name: String,
+    /// At most so many, the newest
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
     /// Machine output on stdout
     #[arg(long)]
     json: bool,
@@ -68,7 +88,7 @@ pub(crate) struct WatchArgs {
 }
 
 #[derive(Args)]
-pub(crate) struct CancelArgs {
+pub(crate) struct SteerArgs {
     /// The job
     job_id: String,
     #[command(flatten)]
@@ -78,11 +98,25 @@ pub(crate) struct CancelArgs {
     json: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    steer: SteerArgs,
+    /// Go on though the verifier is below its gate. The policy may learn to be harmful
+    #[arg(long)]
+    unsafe_skip_verifier_gate: bool,
+}
+
+fn state_named(name: &str) -> Result<JobState, String> {
+    let states = || STATES.map(sinternal_trainer::jobs::state::name).join(", ");
+    sinternal_trainer::jobs::state::named(name).ok_or_else(|| format!("expected one of {}", states()))
+}
+
 /// A trainer's job service.
 #[derive(Clone)]
 pub(crate) struct Jobs {
-    peer: Peer,
-    client: JobServiceClient<Channel>,
+    pub(crate) peer: Peer,
+    pub(crate) client: JobServiceClient<Channel>,
 }
 
 impl Jobs {
@@ -92,9 +126,12 @@ impl Jobs {
         Ok(Self { peer, client })
     }
 
-    pub(crate) async fn submit(&mut self, request: pb::SubmitJobRequest) -> anyhow::Result<String> {
+    pub(crate) async fn submit(
+        &mut self,
+        request: pb::SubmitJobRequest,
+    ) -> anyhow::Result<pb::SubmitJobResponse> {
         let submitted = self.client.submit_job(request);
-        Ok(call(&self.peer, "submit", CALL, submitted).await?.job_id)
+        Ok(call(&self.peer, "submit", CALL, submitted).await?)
     }
 
     async fn get(&mut self, job_id: &str) -> anyhow::Result<JobStatus> {
@@ -102,7 +139,7 @@ impl Jobs {
         Ok(call(&self.peer, "get", CALL, self.client.get_job(request)).await?.try_into()?)
     }
 
-    /// Hands every event to `on_event` until the job has ended, also across restarts of the trainer.
+    /// Hands every event to `on_event` until the job has ended or is paused, also across restarts of the trainer.
     pub(crate) async fn follow(
         &mut self,
         job_id: &str,
@@ -122,6 +159,10 @@ impl Jobs {
                         let event = JobEvent::try_from(event)?;
                         cursor = event.cursor + 1;
                         on_event(&event);
+                        // It may have gone on since; the status will tell.
+                        if matches!(&event.event, Event::State(s) if s.state == JobState::Paused) {
+                            break;
+                        }
                     }
                     Ok(None) => break,
                     Err(status) => {
@@ -139,7 +180,7 @@ impl Jobs {
                 },
             );
             let status = asked.await.map_err(|e| anyhow!("{e}"))?;
-            if status.state.is_final() {
+            if status.state.is_final() || status.state == JobState::Paused {
                 return Ok(status);
             }
             // A trainer that drains ends every stream at once.
@@ -163,20 +204,67 @@ pub(crate) fn submit(args: &SubmitArgs) -> anyhow::Result<()> {
         base_dir: base.display().to_string(),
         idempotency_key: args.idempotency_key.clone(),
         skip_verifier_gate: args.unsafe_skip_verifier_gate,
+        priority: args.priority,
+        dry_run: args.dry_run,
     };
     runtime()?.block_on(async {
         let mut jobs = Jobs::connect(&args.address.trainer)?;
-        let id = jobs.submit(request).await?;
+        let response = jobs.submit(request).await?;
+        for warning in &response.warnings {
+            eprintln!("warning: {warning}");
+        }
+        if let Some(found) = response.preflight {
+            return show_preflight(&found, args.json);
+        }
+        let id = response.job_id;
         if args.watch {
             eprintln!(
                 "job {id}: Ctrl-C ends the watching alone; `sinternal watch {id}` goes on, `cancel` stops it"
             );
             follow_to_end(&mut jobs, &id, args.json).await.map(drop)
         } else {
-            print(&if args.json { serde_json::json!({"job_id": id}).to_string() } else { id });
+            print(&if args.json { json!({"job_id": id}).to_string() } else { id });
             Ok(())
         }
     })
+}
+
+fn show_preflight(found: &pb::Preflight, json: bool) -> anyhow::Result<()> {
+    if json {
+        let prompts = found.prompts.iter().map(|p| json!({"id": p.id, "text": p.text, "tokens": p.tokens}));
+        let memory = found.memory.iter().map(|role| {
+            let parts: BTreeMap<_, _> = role.parts.iter().map(|p| (&p.name, p.bytes)).collect();
+            json!({"role": role.role, "bytes": role.parts.iter().map(|p| p.bytes).sum::<u64>(), "parts": parts})
+        });
+        print(&json!({
+            "job": found.resolved_toml.parse::<toml::Table>().context("the trainer's answer is not TOML")?,
+            "prompts": prompts.collect::<Vec<_>>(),
+            "memory": memory.collect::<Vec<_>>(),
+            "disk": {
+                "checkpoint_bytes": found.checkpoint_bytes, "checkpoints": found.checkpoints,
+                "bytes": found.disk_bytes, "free_bytes": found.disk_free_bytes,
+            },
+        }).to_string());
+        return Ok(());
+    }
+    print(found.resolved_toml.trim_end());
+    for prompt in &found.prompts {
+        eprintln!("prompt {} ({} tokens): {:?}", prompt.id, prompt.tokens, prompt.text);
+    }
+    for role in &found.memory {
+        let total: u64 = role.parts.iter().map(|p| p.bytes).sum();
+        let parts: Vec<String> =
+            role.parts.iter().map(|p| format!("{} {}", p.name, HumanBytes(p.bytes))).collect();
+        eprintln!("memory of the {}: about {} ({})", role.role, HumanBytes(total), parts.join(", "));
+    }
+    eprintln!(
+        "disk: {} checkpoints of {}, {} in all; {} free",
+        found.checkpoints,
+        HumanBytes(found.checkpoint_bytes),
+        HumanBytes(found.disk_bytes),
+        HumanBytes(found.disk_free_bytes)
+    );
+    Ok(())
 }
 
 /// The folder from which a job file's relative paths are read: its own.
@@ -212,19 +300,45 @@ pub(crate) fn override_keys(text: &str, path: &Path, set: &[String]) -> anyhow::
 pub(crate) fn list(args: &ListArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let mut jobs = Jobs::connect(&args.address.trainer)?;
-        let listed = jobs.client.list_jobs(pb::ListJobsRequest {});
-        let response = call(&jobs.peer, "list", CALL, listed).await?;
-        for job in response.jobs {
-            let status = JobStatus::try_from(job)?;
-            if args.json {
-                print(&serde_json::to_string(&status)?);
-            } else {
-                let JobStatus { id, state, stage, step, steps, reason, .. } = &status;
-                print(&format!("{id}  {state:?}  {stage} {step}/{steps}  {reason}"));
+        let mut request = pb::ListJobsRequest {
+            states: args.state.iter().map(|s| pb::JobState::from(*s).into()).collect(),
+            name: args.name.clone(),
+            ..pb::ListJobsRequest::default()
+        };
+        let mut left = args.limit;
+        while left > 0 {
+            request.page_size = u32::try_from(left.min(JobFilter::LARGEST_SIZE))?;
+            let listed = jobs.client.list_jobs(request.clone());
+            let response = call(&jobs.peer, "list", CALL, listed).await?;
+            left -= response.jobs.len().min(left);
+            for job in response.jobs {
+                show(&job.try_into()?, args.json)?;
             }
+            if response.next_page_token.is_empty() {
+                return Ok(());
+            }
+            request.page_token = response.next_page_token;
         }
+        eprintln!("there are older ones: --limit {} shows more", args.limit.saturating_mul(2));
         Ok(())
     })
+}
+
+/// One line for a job.
+fn show(status: &JobStatus, json: bool) -> anyhow::Result<()> {
+    if json {
+        print(&serde_json::to_string(status)?);
+        return Ok(());
+    }
+    let JobStatus { id, state, stage, step, steps, reason, .. } = status;
+    let at = match (stage.as_str(), steps) {
+        ("", _) => "-".to_owned(),
+        (stage, 0) => stage.to_owned(),
+        (stage, steps) => format!("{stage} {step}/{steps}"),
+    };
+    let state = sinternal_trainer::jobs::state::name(*state);
+    print(&format!("{id:<28}  {state:<9}  {at:<14}  {reason}"));
+    Ok(())
 }
 
 pub(crate) fn watch(args: &WatchArgs) -> anyhow::Result<()> {
@@ -234,18 +348,35 @@ pub(crate) fn watch(args: &WatchArgs) -> anyhow::Result<()> {
     })
 }
 
-pub(crate) fn cancel(args: &CancelArgs) -> anyhow::Result<()> {
+pub(crate) fn cancel(args: &SteerArgs) -> anyhow::Result<()> {
+    let job_id = args.job_id.clone();
     runtime()?.block_on(async {
         let mut jobs = Jobs::connect(&args.address.trainer)?;
-        let request = pb::CancelJobRequest { job_id: args.job_id.clone() };
-        let job = call(&jobs.peer, "cancel", CALL, jobs.client.cancel_job(request)).await?;
-        let status = JobStatus::try_from(job)?;
-        if args.json {
-            print(&serde_json::to_string(&status)?);
-        } else {
-            print(&format!("{}  {:?}  {}", status.id, status.state, status.reason));
-        }
-        Ok(())
+        let cancelled = jobs.client.cancel_job(pb::CancelJobRequest { job_id });
+        show(&call(&jobs.peer, "cancel", CALL, cancelled).await?.try_into()?, args.json)
+    })
+}
+
+pub(crate) fn pause(args: &SteerArgs) -> anyhow::Result<()> {
+    let job_id = args.job_id.clone();
+    runtime()?.block_on(async {
+        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let paused = jobs.client.pause_job(pb::PauseJobRequest { job_id });
+        show(&call(&jobs.peer, "pause", CALL, paused).await?.try_into()?, args.json)
+    })
+}
+
+pub(crate) fn resume(args: &ResumeArgs) -> anyhow::Result<()> {
+    let ResumeArgs { steer, unsafe_skip_verifier_gate: skip_verifier_gate } = args;
+    if *skip_verifier_gate {
+        eprintln!("warning: --unsafe-skip-verifier-gate: a weak verifier can teach the policy to be harmful");
+    }
+    let request =
+        pb::ResumeJobRequest { job_id: steer.job_id.clone(), skip_verifier_gate: *skip_verifier_gate };
+    runtime()?.block_on(async {
+        let mut jobs = Jobs::connect(&steer.address.trainer)?;
+        let resumed = jobs.client.resume_job(request);
+        show(&call(&jobs.peer, "resume", CALL, resumed).await?.try_into()?, steer.json)
     })
 }
 
@@ -270,12 +401,14 @@ pub(crate) async fn follow_to_end(jobs: &mut Jobs, id: &str, json: bool) -> anyh
             Ok(status)
         }
         JobState::Cancelled => bail!("job {id} was cancelled"),
+        JobState::Paused => {
+            bail!("job {id} is paused: {}; `sinternal resume {id}` lets it go on", status.reason)
+        }
         _ => bail!("job {id} failed: {}", status.reason),
     }
 }
 
 fn event_json(event: &JobEvent) -> serde_json::Value {
-    use serde_json::json;
     let (kind, body) = match &event.event {
         Event::State(status) => ("state", json!(status)),
         Event::Progress { stage, done, total } => {
@@ -283,6 +416,8 @@ fn event_json(event: &JobEvent) -> serde_json::Value {
         }
         Event::Metrics(metrics) => ("metrics", json!(metrics)),
         Event::Log { level, message } => ("log", json!({"level": level, "message": message})),
+        Event::Sample(sample) => ("sample", json!(sample)),
+        Event::Checkpoint(checkpoint) => ("checkpoint", json!(checkpoint)),
     };
     json!({"cursor": event.cursor, "time_ms": event.time_ms, kind: body})
 }

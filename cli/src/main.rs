@@ -2,7 +2,9 @@
 //!
 //! Exit codes: 0 success, 1 failure (one line `error: …` and `caused by:` lines on standard error), 2 wrong usage.
 
+mod advice;
 mod bench;
+mod checkpoint;
 mod config;
 mod data;
 mod eval;
@@ -13,6 +15,7 @@ mod launch;
 mod progress;
 mod quickstart;
 mod rows;
+mod runs;
 mod sampler;
 mod score;
 mod serve;
@@ -52,7 +55,17 @@ enum Command {
     /// Follow a job to its end
     Watch(jobs::WatchArgs),
     /// Stop a job at its next step
-    Cancel(jobs::CancelArgs),
+    Cancel(jobs::SteerArgs),
+    /// Hold a job behind a checkpoint at its next step, so that the next one may run
+    Pause(jobs::SteerArgs),
+    /// Let a paused job go on from its last checkpoint
+    Resume(jobs::ResumeArgs),
+    /// Answers that a job's policy gave, with critiques, verdicts and rewards
+    Samples(runs::SamplesArgs),
+    /// A job's figures, step by step
+    Metrics(runs::MetricsArgs),
+    /// List the files that a job leaves behind, or fetch one
+    Artifacts(runs::ArtifactsArgs),
     /// Sample from a checkpoint
     Generate(generate::GenerateArgs),
     /// Per-token log-probabilities of given tokens or completions
@@ -67,6 +80,9 @@ enum Command {
     /// Make data: the world's prompts, or answers, critiques, labels and what is learned from them
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Look at checkpoints, check them, and take models out of them
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
     /// Measure every ablation of the recipe on the fictional world, over seeds (hours)
     Study(study::StudyArgs),
     /// Measure what steps and generation cost on this machine
@@ -101,12 +117,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Jobs(args) => jobs::list(&args),
         Command::Watch(args) => jobs::watch(&args),
         Command::Cancel(args) => jobs::cancel(&args),
+        Command::Pause(args) => jobs::pause(&args),
+        Command::Resume(args) => jobs::resume(&args),
+        Command::Samples(args) => runs::samples(&args),
+        Command::Metrics(args) => runs::metrics(&args),
+        Command::Artifacts(args) => runs::artifacts(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Grade(args) => verify::grade_rows(&args),
         Command::Eval(command) => eval::run(&command),
         Command::Data(command) => data::run(&command),
+        Command::Checkpoint(command) => checkpoint::run(&command),
         Command::Study(args) => study::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Config(command) => config::run(&command),

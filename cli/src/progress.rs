@@ -1,7 +1,8 @@
 //! What a person sees of a job: bars in a terminal, plain lines elsewhere.
 
+use crate::advice::Phases;
 use indicatif::{ProgressBar, ProgressStyle};
-use sinternal_proto::{Event, JobEvent, JobState, StepMetrics};
+use sinternal_proto::{Checkpoint, Event, JobEvent, JobState, StepMetrics};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -20,6 +21,25 @@ impl Style {
     }
 }
 
+/// What a line has room for of a step's figures.
+pub(crate) fn note(metrics: &StepMetrics) -> String {
+    let mut note = String::new();
+    for (name, label) in [
+        ("loss", "loss"),
+        ("reward", "reward"),
+        ("oracle_attack_success", "attack"),
+        ("refused", "refused"),
+        ("kl", "kl"),
+        ("logprob_mismatch_max", "mismatch"),
+    ] {
+        if let Some(x) = metrics.values.get(name) {
+            let shown = if name == "logprob_mismatch_max" { format!("{x:.0e}") } else { format!("{x:.3}") };
+            note.push_str(&format!(" {label} {shown}"));
+        }
+    }
+    note
+}
+
 /// Follows one job.
 pub(crate) struct Progress {
     style: Style,
@@ -29,11 +49,13 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     /// Tenths of the stage that were told as lines.
     told: u64,
+    /// Of the stage's steps.
+    phases: Phases,
 }
 
 impl Progress {
     pub(crate) fn new(style: Style) -> Self {
-        Self { style, stage: String::new(), steps: 0, bar: None, told: 0 }
+        Self { style, stage: String::new(), steps: 0, bar: None, told: 0, phases: Phases::default() }
     }
 
     pub(crate) fn show(&mut self, event: &JobEvent) {
@@ -53,12 +75,20 @@ impl Progress {
                 let mark = if level == "info" { "" } else { "warning: " };
                 self.line(&format!("{mark}{message}"));
             }
+            Event::Checkpoint(Checkpoint { path, .. }) => {
+                self.line(&format!("checkpoint {}", path.display()));
+            }
+            // `sinternal samples` and the page show them.
+            Event::Sample(_) => {}
         }
     }
 
     pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+        if let Some(bound) = std::mem::take(&mut self.phases).bound() {
+            eprintln!("{}: {bound}", self.stage);
         }
     }
 
@@ -72,20 +102,17 @@ impl Progress {
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
-        let value = |name: &str| metrics.values.get(name).copied();
-        let mut note = String::new();
-        for (name, label) in [
-            ("loss", "loss"),
-            ("reward", "reward"),
-            ("oracle_attack_success", "attack"),
-            ("refused", "refused"),
-            ("kl", "kl"),
-            ("logprob_mismatch_max", "mismatch"),
-        ] {
-            if let Some(x) = value(name) {
-                let shown =
-                    if name == "logprob_mismatch_max" { format!("{x:.0e}") } else { format!("{x:.3}") };
-                note.push_str(&format!(" {label} {shown}"));
+        if metrics.stage != self.stage {
+            self.begin(&metrics.stage);
+        }
+        self.phases.add(&metrics.values);
+        let mut note = note(metrics);
+        if self.style == Style::Bars {
+            if let Some(stale) = metrics.values.get("staleness_max").filter(|&&stale| stale > 0.0) {
+                note.push_str(&format!(" staleness {stale}"));
+            }
+            if let Some(bound) = self.phases.bound() {
+                note.push_str(&format!("\n{:>20} {bound}", ""));
             }
         }
         self.advance(&metrics.stage, metrics.step, self.steps, &note);
@@ -105,7 +132,7 @@ impl Progress {
     fn bar(&mut self, done: u64, total: u64, note: &str) {
         let stage = self.stage.clone();
         let bar = self.bar.get_or_insert_with(|| {
-            let template = "{prefix:>20} {bar:24} {pos}/{len} left {eta}{wide_msg}";
+            let template = "{prefix:>20} {bar:24} {pos}/{len} {per_sec} left {eta}{msg}";
             let style =
                 ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(total).with_style(style).with_prefix(stage);

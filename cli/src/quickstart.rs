@@ -108,9 +108,11 @@ async fn drive(
         base_dir: base.display().to_string(),
         idempotency_key: String::new(),
         skip_verifier_gate,
+        priority: 0,
+        dry_run: false,
     };
     let mut jobs = Jobs::connect(trainer)?;
-    let id = jobs.submit(request).await?;
+    let id = jobs.submit(request).await?.job_id;
     tokio::select! {
         status = follow_to_end(&mut jobs, &id, false) => status,
         broken = cluster.supervise() => match broken {

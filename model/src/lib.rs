@@ -38,7 +38,7 @@ pub use config::{Family, ModelConfig};
 pub use device::set_threads;
 pub use error::ModelError;
 pub use folder::ModelFolder;
-pub use lm::CausalLm;
+pub use lm::{CausalLm, parameter_count};
 pub use packed::{Group, Packed};
 pub use parameters::{Parameter, Parameters, Parts};
 pub use tch::{Device, Kind};

@@ -203,6 +203,17 @@ impl CausalLm {
     }
 }
 
+/// Weights of a model of this shape; a head that is the embedding counts once.
+#[must_use]
+pub fn parameter_count(config: &ModelConfig) -> u64 {
+    count(&plan(config))
+}
+
+/// Elements of all parts.
+pub(crate) fn count(plan: &[Parts]) -> u64 {
+    plan.iter().flatten().map(|(_, shape)| shape.iter().product::<i64>() as u64).sum()
+}
+
 /// All parameters in order: embedding, layers, final norm, head if it has weights of its own.
 fn plan(c: &ModelConfig) -> Vec<Parts> {
     let one = |name: &str, shape: &[i64]| vec![(name.to_owned(), shape.to_vec())];

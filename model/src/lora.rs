@@ -3,7 +3,7 @@
 mod peft;
 
 use crate::linear::{Adapter, Dropout, DropoutKey, Linear};
-use crate::lm::SEEDED;
+use crate::lm::{SEEDED, count};
 use crate::parameters::{Parameters, Parts};
 use crate::weights::{Checkpoint, as_it_is};
 use crate::{ModelConfig, ModelError};
@@ -157,6 +157,14 @@ impl Lora {
         let expected: Vec<_> = self.parameters.list().iter().flat_map(|p| p.parts.clone()).collect();
         checkpoint.check(&expected)?;
         checkpoint.fill(&self.parameters)
+    }
+}
+
+impl LoraConfig {
+    /// Weights of the adapters on a model of this shape.
+    #[must_use]
+    pub fn parameter_count(&self, config: &ModelConfig) -> u64 {
+        count(&plan(config, self))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A job's state and events as clients see them.
 
 use crate::check::{invalid, present, require};
-use crate::{Invalid, JobId, pb};
+use crate::{Invalid, JobId, Sample, Sha256, pb};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -54,6 +54,27 @@ pub struct JobStatus {
     pub step: u64,
     /// Of how many.
     pub steps: u64,
+    /// Of two jobs that wait the higher one runs first.
+    pub priority: i32,
+    /// Times that it was started.
+    pub attempts: u32,
+    /// When it was started first, in milliseconds since the Unix epoch.
+    pub started_ms: Option<u64>,
+    /// When it reached its final state.
+    pub ended_ms: Option<u64>,
+}
+
+/// A checkpoint that is whole and on disk.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Checkpoint {
+    /// The stage.
+    pub stage: String,
+    /// Its step.
+    pub step: u64,
+    /// The folder, on the trainer's machine.
+    pub path: PathBuf,
+    /// Hash of its `manifest.sha256`.
+    pub manifest: Sha256,
 }
 
 /// Numbers of one step.
@@ -68,7 +89,8 @@ pub struct StepMetrics {
 }
 
 /// What happened to a job.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Event {
     /// It changed state.
     State(JobStatus),
@@ -90,6 +112,10 @@ pub enum Event {
         /// The line.
         message: String,
     },
+    /// One of the step's samples.
+    Sample(Box<Sample>),
+    /// A checkpoint is there.
+    Checkpoint(Checkpoint),
 }
 
 /// An event with its place in the job's stream.
@@ -146,6 +172,10 @@ impl From<JobStatus> for pb::Job {
             step: s.step,
             steps: s.steps,
             stage: s.stage,
+            priority: s.priority,
+            attempts: s.attempts,
+            started_ms: s.started_ms,
+            ended_ms: s.ended_ms,
         }
     }
 }
@@ -166,6 +196,10 @@ impl TryFrom<pb::Job> for JobStatus {
             stage: j.stage,
             step: j.step,
             steps: j.steps,
+            priority: j.priority,
+            attempts: j.attempts,
+            started_ms: j.started_ms,
+            ended_ms: j.ended_ms,
         })
     }
 }
@@ -182,6 +216,22 @@ impl From<pb::StepMetrics> for StepMetrics {
     }
 }
 
+impl From<Checkpoint> for pb::Checkpoint {
+    fn from(c: Checkpoint) -> Self {
+        let path = c.path.to_string_lossy().into_owned();
+        Self { stage: c.stage, step: c.step, path, manifest_sha256: c.manifest.0 }
+    }
+}
+
+impl TryFrom<pb::Checkpoint> for Checkpoint {
+    type Error = Invalid;
+
+    fn try_from(c: pb::Checkpoint) -> Result<Self, Invalid> {
+        let manifest = Sha256::parse(&c.manifest_sha256, "checkpoint.manifest_sha256")?;
+        Ok(Self { stage: c.stage, step: c.step, path: c.path.into(), manifest })
+    }
+}
+
 impl From<JobEvent> for pb::JobEvent {
     fn from(e: JobEvent) -> Self {
         use pb::job_event::Event as Wire;
@@ -190,6 +240,8 @@ impl From<JobEvent> for pb::JobEvent {
             Event::Progress { stage, done, total } => Wire::Progress(pb::Progress { stage, done, total }),
             Event::Metrics(metrics) => Wire::Metrics(metrics.into()),
             Event::Log { level, message } => Wire::Log(pb::LogLine { level, message }),
+            Event::Sample(sample) => Wire::Sample((*sample).into()),
+            Event::Checkpoint(checkpoint) => Wire::Checkpoint(checkpoint.into()),
         };
         Self { cursor: e.cursor, time_ms: e.time_ms, event: Some(event) }
     }
@@ -210,6 +262,8 @@ impl TryFrom<pb::JobEvent> for JobEvent {
                 require(known, "log.level", "must be info, warn or error")?;
                 Event::Log { level: l.level, message: l.message }
             }
+            Wire::Sample(s) => Event::Sample(Box::new(s.try_into()?)),
+            Wire::Checkpoint(c) => Event::Checkpoint(c.try_into()?),
         };
         Ok(Self { cursor: e.cursor, time_ms: e.time_ms, event })
     }
@@ -230,6 +284,10 @@ mod tests {
             stage: "grpo".into(),
             step: 3,
             steps: 9,
+            priority: -2,
+            attempts: 1,
+            started_ms: Some(7),
+            ended_ms: None,
         }
     }
 
@@ -242,10 +300,19 @@ mod tests {
             Event::Progress { stage: "s".into(), done: 1, total: 2 },
             Event::Metrics(metrics),
             Event::Log { level: "info".into(), message: "m".into() },
+            Event::Sample(Box::new(crate::sample::tests::sample())),
+            Event::Checkpoint(Checkpoint {
+                stage: "grpo".into(),
+                step: 4,
+                path: "runs/j/checkpoints/grpo-000004".into(),
+                manifest: Sha256::of(b"manifest"),
+            }),
         ];
         for event in states.map(|s| Event::State(status(s))).into_iter().chain(others) {
             let event = JobEvent { cursor: 4, time_ms: 6, event };
             assert_eq!(JobEvent::try_from(pb::JobEvent::from(event.clone())).unwrap(), event);
+            let text = serde_json::to_string(&event.event).unwrap();
+            assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event.event);
         }
     }
 

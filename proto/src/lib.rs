@@ -14,16 +14,18 @@ mod job;
 mod manifest;
 mod prompt;
 mod rollout;
+mod sample;
 mod score;
 mod trace;
 mod verifier;
 
 pub use error::{Invalid, ServiceError};
 pub use ids::{JobId, PolicyVersion, SampleIndex, Sha256, TaskId, WorkerId};
-pub use job::{Event, JobEvent, JobState, JobStatus, StepMetrics};
+pub use job::{Checkpoint, Event, JobEvent, JobState, JobStatus, StepMetrics};
 pub use manifest::{Chunk, ManifestError, ModelFile, ModelManifest};
 pub use prompt::{Message, Prompt, PromptKind};
 pub use rollout::{Policy, RolloutTask, Sampling};
+pub use sample::{Sample, SampleOutcome, SampleVerdict};
 pub use score::{
     Composition, HelpGrader, INVALID_CRITIQUE, MOST_CRITIQUES, RewardComponents, ScoreOutcome, ScoreRequest,
     ScoreResult, Verdict,

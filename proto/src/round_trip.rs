@@ -156,7 +156,9 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
     use JobState::{Cancelled, Failed, Paused, Preparing, Queued, Running, Succeeded};
     let states = select(vec![Queued, Preparing, Running, Paused, Succeeded, Failed, Cancelled]);
     let texts = ("[a-z0-9-]{1,20}", ".{1,20}", ".{0,20}", "[a-z/]{1,20}", "[a-z]{0,9}");
-    (texts, states, any::<[u64; 3]>()).prop_map(|(texts, state, [created_ms, step, steps])| JobStatus {
+    let rest = (any::<i32>(), any::<u32>(), any::<[Option<u64>; 2]>());
+    let all = (texts, states, any::<[u64; 3]>(), rest);
+    all.prop_map(|(texts, state, [created_ms, step, steps], (priority, attempts, times))| JobStatus {
         id: JobId(texts.0),
         name: texts.1,
         state,
@@ -166,6 +168,10 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
         stage: texts.4,
         step,
         steps,
+        priority,
+        attempts,
+        started_ms: times[0],
+        ended_ms: times[1],
     })
 }
 

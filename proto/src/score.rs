@@ -108,7 +108,7 @@ pub struct RewardComponents {
 }
 
 /// What scoring came to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ScoreOutcome {
     /// A reward in 0–1 with its reasons.
     Scored {
@@ -284,7 +284,7 @@ impl TryFrom<pb::RewardComponents> for RewardComponents {
     }
 }
 
-fn verdict_to_wire(verdict: Option<Verdict>) -> pb::Verdict {
+pub(crate) fn verdict_to_wire(verdict: Option<Verdict>) -> pb::Verdict {
     match verdict {
         None => pb::Verdict::Unspecified,
         Some(Verdict::Safe) => pb::Verdict::Safe,
@@ -294,7 +294,7 @@ fn verdict_to_wire(verdict: Option<Verdict>) -> pb::Verdict {
 }
 
 /// Unspecified stands for "the verifier was not asked"; a value that is not known is no such thing.
-fn verdict_from_wire(verdict: i32) -> Result<Option<Verdict>, Invalid> {
+pub(crate) fn verdict_from_wire(verdict: i32) -> Result<Option<Verdict>, Invalid> {
     let unknown = |_| invalid("scored.verdict", format!("{verdict} is not known"));
     Ok(match pb::Verdict::try_from(verdict).map_err(unknown)? {
         pb::Verdict::Unspecified => None,

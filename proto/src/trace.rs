@@ -24,7 +24,7 @@ pub enum FinishReason {
 }
 
 /// One finished sample.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Trace {
     /// The job it belongs to.
     pub job: JobId,

@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub mod curation;
 pub mod jobs;
 pub mod learner;
+pub mod preflight;
 pub mod pretrain;
 pub mod publish;
 pub mod records;

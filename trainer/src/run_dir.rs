@@ -1,7 +1,17 @@
 //! What a run leaves behind: one folder with its resolved job, metrics, samples, checkpoints and report.
 
+mod artifacts;
+mod attempt_log;
+mod read;
+mod tensorboard;
+
+pub use artifacts::{Artifact, ArtifactError, list_artifacts, open_artifact};
+pub use attempt_log::AttemptLog;
+pub use read::{LinesError, Page, page_of_lines};
+pub use tensorboard::TensorBoard;
+
 use serde::{Deserialize, Serialize};
-use sinternal_proto::StepMetrics;
+use sinternal_proto::{Sample, StepMetrics};
 use sinternal_service::atomic::AtomicError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -62,6 +72,27 @@ struct Metrics<'a> {
     time_ms: u64,
     #[serde(flatten)]
     values: &'a std::collections::BTreeMap<String, f64>,
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MetricsLine {
+    /// The stage.
+    pub stage: String,
+    /// Its step, from 1.
+    pub step: u64,
+    /// When it was written, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// By name; what is no finite number is `None`.
+    #[serde(flatten)]
+    pub values: std::collections::BTreeMap<String, Option<f64>>,
+}
+
+impl From<MetricsLine> for StepMetrics {
+    fn from(line: MetricsLine) -> Self {
+        let values = line.values.into_iter().filter_map(|(name, x)| Some((name, x?))).collect();
+        Self { stage: line.stage, step: line.step, values }
+    }
 }
 
 impl RunDir {
@@ -127,12 +158,12 @@ impl RunDir {
         self.metrics.append(&Line { stage: &step.stage, step: step.step, rest: &rest })
     }
 
-    /// Appends a sample, a struct or map, with the step it belongs to.
+    /// Appends a sample.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn append_sample<T: Serialize>(&self, stage: &str, step: u64, sample: &T) -> Result<(), RunDirError> {
-        self.samples.append(&Line { stage, step, rest: sample })
+    pub fn append_sample(&self, sample: &Sample) -> Result<(), RunDirError> {
+        self.samples.append(sample)
     }
 
     /// Drops the lines of metrics and samples that were written after `step` of `stage`, so that a run which goes on from

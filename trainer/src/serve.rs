@@ -1,7 +1,7 @@
 //! The trainer process: bind → lock the runs → hub, manager → serve → drain.
 
 use crate::jobs::service::JobService;
-use crate::jobs::{JobManager, JobsOptions, Runner};
+use crate::jobs::{JobManager, JobsError, JobsOptions, Runner};
 use crate::publish::PublishError;
 use crate::rollouts::service::RolloutService;
 use crate::rollouts::{HubOptions, RolloutHub};
@@ -23,7 +23,7 @@ use tonic::service::Routes;
 const GROUPS: usize = crate::spec::MOST_GROUPS;
 const QUEUED_JOBS: usize = 100;
 /// Events kept of each job, some kilobytes each at most.
-const EVENTS: usize = 10_000;
+const EVENTS: u64 = 10_000;
 /// A long poll ends this early, so that it never looks like a dead call.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// A step may take minutes; a job that was cancelled has this long to reach its end.
@@ -43,9 +43,12 @@ pub enum TrainerError {
     /// Metrics broke down.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// A run directory is damaged.
+    /// The folder of runs cannot be used.
     #[error(transparent)]
     Runs(#[from] RunDirError),
+    /// The jobs cannot be read.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// The folder of published files cannot be used.
     #[error(transparent)]
     Publish(#[from] PublishError),

@@ -48,6 +48,9 @@ pub struct JobSpec {
     pub model: PathBuf,
     /// Prompts.
     pub data: DataSpec,
+    /// Write event files for TensorBoard.
+    #[serde(default = "yes")]
+    pub tensorboard: bool,
     /// How rollouts are sampled.
     #[serde(default)]
     pub sampling: SamplingSpec,
@@ -207,6 +210,9 @@ pub struct SftSpec {
     /// Decoupled weight decay.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Steps between checkpoints on the way, which go when the stage is done; 0 writes none but where the job is stopped.
+    #[serde(default)]
+    pub checkpoint_every: u64,
     /// Adapters for this stage alone; without them, those of `[learner]`, if any. They are added to the weights at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSpec>,
@@ -315,6 +321,7 @@ impl Default for JobSpec {
                 collect_harmful: 0.6,
                 grpo_mixture: [0.35, 0.45, 0.2],
             },
+            tensorboard: true,
             sampling: SamplingSpec { max_new_tokens: 48, ..SamplingSpec::default() },
             learner: LearnerSpec::default(),
             collect: Some(CollectSpec { samples: 6, policy: None }),
@@ -328,6 +335,7 @@ impl Default for JobSpec {
                 learning_rate: 3e-4,
                 replay: 0.25,
                 weight_decay: 0.0,
+                checkpoint_every: 0,
                 lora: None,
                 target: SftTarget::Verification,
                 answers: None,
@@ -370,6 +378,8 @@ impl Default for JobSpec {
                 composition: Composition::PaperPlus,
                 help: HelpSpec::Recipe,
                 checkpoint_every: 20,
+                keep_last: 0,
+                keep_best: 0,
                 weight_decay: 0.0,
                 importance: None,
                 overlong: Overlong::default(),

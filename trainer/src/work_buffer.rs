@@ -26,6 +26,8 @@ pub struct Group {
     pub messages: Vec<Message>,
     /// Samples in the group; at least 1.
     pub samples: u32,
+    /// Those of them that are there already.
+    pub done: Vec<SampleIndex>,
     /// How to sample.
     pub sampling: Sampling,
     /// The oldest policy that may sample it.
@@ -162,7 +164,9 @@ impl WorkBuffer {
     pub fn offer(&mut self, group: Group) -> Result<(), OfferRefused> {
         let key = (group.task, group.job.clone());
         let (task, job) = key.clone();
-        if group.samples == 0 {
+        let slot = |i| if group.done.contains(&SampleIndex(i)) { Slot::Taken } else { Slot::Waiting };
+        let slots: Vec<Slot> = (0..group.samples).map(slot).collect();
+        if !slots.contains(&Slot::Waiting) {
             return Err(OfferRefused::Empty { job, task });
         }
         if self.entries.contains_key(&key) {
@@ -171,7 +175,6 @@ impl WorkBuffer {
         if self.entries.len() >= self.capacity {
             return Err(OfferRefused::Full { capacity: self.capacity });
         }
-        let slots = vec![Slot::Waiting; group.samples as usize];
         self.entries.insert(key, Entry { group, slots });
         Ok(())
     }

@@ -35,8 +35,10 @@ impl Study<'_> {
             base_dir: self.models.work.display().to_string(),
             idempotency_key: format!("{cell}-{}", &hash[..12]),
             skip_verifier_gate: cell.arm.skips_gate(),
+            priority: 0,
+            dry_run: false,
         };
-        let id = jobs.submit(request).await?;
+        let id = jobs.submit(request).await?.job_id;
         let mut progress = Progress::new(Style::detect());
         let mut show = |event: &_| progress.show(event);
         let status = tokio::select! {
@@ -78,7 +80,7 @@ impl Study<'_> {
         match status.state {
             JobState::Succeeded => {}
             // The gate's refusal is a result.
-            JobState::Failed if status.reason.contains("verifier") && status.reason.contains("gate") => {
+            JobState::Paused if status.reason.contains("verifier") && status.reason.contains("gate") => {
                 result.refused = Some(status.reason.clone());
                 return Ok(result);
             }

@@ -1,24 +1,49 @@
 //! Checkpoints: a model folder in Hugging Face layout, the optimizer, where the run stood, and a manifest of hashes.
 //!
-//! `manifest.sha256` is in the format of `sha256sum`, so `sha256sum --check manifest.sha256` verifies one by hand.
+//! ```text
+//! learner's thread: stage ─► files under a temporary name ─► another thread: finish ─► hash, sync, rename ─► prune
+//! ```
+//!
+//! Random numbers are functions of (seed, task, sample, position), prompts of (seed, step) and dropout of the update, so the seed
+//! and the step are the state of them all. `manifest.sha256` is in the format of `sha256sum`, so
+//! `sha256sum --check manifest.sha256` verifies a checkpoint by hand.
 
-use crate::learner::{CheckpointError, Learner, OPTIMIZER_FILE};
+mod keep;
+mod save;
+
+pub use keep::{Keep, prune};
+pub use save::{Saved, Staged, stage};
+
+use crate::learner::{CheckpointError, OPTIMIZER_FILE};
 use serde::{Deserialize, Serialize};
-use sinternal_model::ModelFolder;
-use sinternal_proto::ModelManifest;
-use sinternal_service::atomic::{AtomicError, write_dir_atomic};
+use sinternal_proto::{ModelManifest, Sha256};
+use sinternal_service::atomic::AtomicError;
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.sha256";
+/// Scored samples of steps to come, one a line.
+const WORK: &str = "work.jsonl";
 
 /// Where a run stood.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// `sft` or `grpo`.
     pub stage: String,
-    /// Steps of it that are done.
+    /// Steps of it that are done; also the place in the data.
     pub step: u64,
+    /// The stage goes on after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub midway: bool,
+    /// Root of every random number.
+    #[serde(default)]
+    pub seed: u64,
+    /// Identity of the frozen verifier that rewarded these steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifier: Option<Sha256>,
+    /// Mean reward of the step, by which the best checkpoints are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
 }
 
 /// Why a checkpoint could not be written or trusted.
@@ -46,60 +71,13 @@ pub enum SaveError {
     },
 }
 
-/// Writes `<checkpoints>/<stage>-<step>`, whole or not at all. One that is there already is left as it is.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn save(
-    checkpoints: &Path,
-    state: &State,
-    folder: &ModelFolder,
-    learner: &mut Learner,
-) -> Result<PathBuf, SaveError> {
-    let path = checkpoints.join(format!("{}-{:06}", state.stage, state.step));
-    if path.exists() {
-        return Ok(path);
-    }
-    if !learner.lm().trains_weights() {
-        save_adapters(checkpoints, state, folder, learner)?;
-    }
-    write_dir_atomic(&path, |dir| {
-        folder.copy_side_files(dir)?;
-        learner.lm().save_weights(dir, learner.lm().kind())?;
-        let (optimizer, lm) = learner.optimizer();
-        optimizer.save(lm.trained(), dir)?;
-        let text = serde_json::to_string(state).map_err(|e| file(&dir.join(STATE), &e))?;
-        std::fs::write(dir.join(STATE), text).map_err(|e| file(&dir.join(STATE), &e))?;
-        let lines = ModelManifest::of_folder(dir)?;
-        let lines: String = lines.files.iter().map(|f| format!("{}  {}\n", f.sha256, f.name)).collect();
-        std::fs::write(dir.join(MANIFEST), lines).map_err(|e| file(&dir.join(MANIFEST), &e))
-    })?;
-    Ok(path)
-}
-
-/// Writes `<checkpoints>/<stage>-<step>-peft`: the adapters alone, in PEFT's layout, over the stage's first weights.
-fn save_adapters(
-    checkpoints: &Path,
-    state: &State,
-    folder: &ModelFolder,
-    learner: &Learner,
-) -> Result<(), SaveError> {
-    let path = checkpoints.join(format!("{}-{:06}-peft", state.stage, state.step));
-    if path.exists() {
-        return Ok(());
-    }
-    let before = if state.stage == "sft" { None } else { stages(checkpoints, "sft")?.pop() };
-    let base = before.unwrap_or_else(|| folder.dir.clone());
-    write_dir_atomic(&path, |dir| Ok::<_, SaveError>(learner.lm().save_adapters(dir, &base)?))
-}
-
-/// The files of a checkpoint, or of any model folder, that make it a model: without the optimizer's.
+/// The files of a checkpoint, or of any model folder, that make it a model: without the optimizer's and the run's.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn model_files(dir: &Path) -> Result<ModelManifest, SaveError> {
     let all = ModelManifest::of_folder(dir)?;
-    let of_a_model = |name: &str| ![OPTIMIZER_FILE, STATE].contains(&name);
+    let of_a_model = |name: &str| ![OPTIMIZER_FILE, STATE, WORK].contains(&name);
     let files = all.files.into_iter().filter(|f| of_a_model(&f.name)).collect();
     Ok(ModelManifest::new(files).map_err(sinternal_proto::ManifestError::from)?)
 }
@@ -125,9 +103,7 @@ pub fn verify(dir: &Path) -> Result<State, SaveError> {
     if listed.lines().count() != actual.files.len() {
         return Err(file(&manifest, &"does not list every file of the checkpoint"));
     }
-    let state = dir.join(STATE);
-    let text = std::fs::read_to_string(&state).map_err(|e| file(&state, &e))?;
-    serde_json::from_str(&text).map_err(|e| file(&state, &e))
+    read_state(dir)
 }
 
 /// The newest checkpoint of a stage, verified; `None` where there is none.
@@ -137,6 +113,20 @@ pub fn verify(dir: &Path) -> Result<State, SaveError> {
 pub fn latest(checkpoints: &Path, stage: &str) -> Result<Option<(PathBuf, State)>, SaveError> {
     let newest = stages(checkpoints, stage)?.pop();
     newest.map(|path| verify(&path).map(|state| (path, state))).transpose()
+}
+
+/// The scored samples that a verified checkpoint holds of steps to come.
+///
+/// # Errors
+/// A file that cannot be read, or a line that is none of ours.
+pub fn work<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Vec<T>, SaveError> {
+    let path = dir.join(WORK);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(file(&path, &e)),
+    };
+    text.lines().map(|line| serde_json::from_str(line).map_err(|e| file(&path, &e))).collect()
 }
 
 /// The checkpoints of a stage, oldest first, unverified.
@@ -152,6 +142,12 @@ fn stages(checkpoints: &Path, stage: &str) -> Result<Vec<PathBuf>, SaveError> {
         .collect();
     found.sort();
     Ok(found)
+}
+
+fn read_state(dir: &Path) -> Result<State, SaveError> {
+    let path = dir.join(STATE);
+    let text = std::fs::read_to_string(&path).map_err(|e| file(&path, &e))?;
+    serde_json::from_str(&text).map_err(|e| file(&path, &e))
 }
 
 fn file(path: &Path, problem: &impl std::fmt::Display) -> SaveError {

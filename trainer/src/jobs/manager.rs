@@ -1,17 +1,19 @@
 //! Takes jobs in, runs one at a time, and tells watchers what happens.
 //!
 //! ```text
-//! submit ─► job.json on disk ─► queue ─► Runner::run ─► EventSink ─► ring of events ─► watchers
+//! submit ─► store ─► queue ─► Runner::run ─► EventSink ─► store ─► watchers
 //! ```
 //!
-//! A job is acknowledged once its file is on disk. What waits for nothing: the runner never waits for a watcher, and a
-//! watcher keeps nothing but its cursor.
+//! What a client is told has happened is on disk. The runner never waits for a watcher, and a watcher keeps nothing but its
+//! cursor: events are read from the store, a few at a time.
 
+use super::list::{JobFilter, JobPage};
 use super::queue::{Inner, work};
-use super::record::{Record, Stored, unix_ms};
+use super::record::{NotDone, Record, unix_ms};
 use super::state::{Refused, Signal};
+use super::store::{Asked, JobStore, SqliteStore, StoreError, StoredJob};
 use super::{JobSummary, Runner};
-use crate::run_dir::RunDirError;
+use crate::preflight::Preflight;
 use sinternal_proto::error::Invalid;
 use sinternal_proto::{JobEvent, JobId, JobState, JobStatus, ServiceError};
 use std::collections::HashMap;
@@ -33,7 +35,7 @@ pub struct JobsOptions {
     /// Jobs that may wait.
     pub max_queued: usize,
     /// Events kept of each job.
-    pub events: usize,
+    pub events: u64,
     /// Time in which the running job must stop when the trainer does.
     pub stop_grace: Duration,
     /// Time in which a cancelled job must stop.
@@ -51,6 +53,24 @@ pub struct Submission {
     pub idempotency_key: String,
     /// A failed verifier gate does not stop it.
     pub skip_verifier_gate: bool,
+    /// Of two jobs that wait the higher one runs first.
+    pub priority: i32,
+}
+
+/// The jobs cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum JobsError {
+    /// The folder of runs.
+    #[error("{}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What became of a submission.
@@ -60,6 +80,8 @@ pub struct Submitted {
     pub id: JobId,
     /// It was there before under the same idempotency key.
     pub existed: bool,
+    /// What may not work, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// The manager; a cheap handle.
@@ -70,19 +92,40 @@ pub struct JobManager {
 }
 
 impl JobManager {
-    /// Reads the jobs in `options.runs` and starts to work on them; jobs that ran when the last process ended are queued
+    /// Reads the jobs of `options.runs` and starts to work on them; jobs that ran when the last process ended are queued
     /// again. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// When the folder cannot be read or a job's file is damaged; names the file.
-    pub fn open(mut options: JobsOptions, runner: Arc<dyn Runner>) -> Result<Self, RunDirError> {
-        options.runs = std::path::absolute(&options.runs)
-            .map_err(|source| RunDirError::Io { path: options.runs.clone(), source })?;
-        let jobs = load(&options)?;
+    /// When the folder or its store cannot be read; names the file.
+    pub fn open(mut options: JobsOptions, runner: Arc<dyn Runner>) -> Result<Self, JobsError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| JobsError::Folder { path, source }
+        };
+        options.runs = std::path::absolute(&options.runs).map_err(failed(&options.runs))?;
+        std::fs::create_dir_all(&options.runs).map_err(failed(&options.runs))?;
+        let store: Arc<dyn JobStore> = Arc::new(SqliteStore::open(&options.runs, options.events)?);
+        let mut jobs = HashMap::new();
+        for stored in store.jobs()? {
+            let record = Record::recover(stored, store.clone())?;
+            jobs.insert(record.stored.status.id.clone(), record);
+        }
         let (closing, _) = watch::channel(false);
-        let inner = Arc::new(Inner { options, runner, jobs: Mutex::new(jobs), closing });
+        let inner = Arc::new(Inner { options, runner, store, jobs: Mutex::new(jobs), closing });
         let worker = tokio::spawn(work(inner.clone()));
         Ok(Self { inner, worker: Arc::new(Mutex::new(Some(worker))) })
+    }
+
+    /// Tells what a job will take, as [`JobManager::submit`] would check it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the job file is wrong, or cannot work on this machine.
+    pub fn preflight(&self, new: &Submission) -> Result<Preflight, ServiceError> {
+        if !new.base_dir.is_absolute() {
+            return Err(invalid("base_dir", format!("{} is not an absolute path", new.base_dir.display())));
+        }
+        let runs = &self.inner.options.runs;
+        self.inner.runner.check(&new.toml, &new.base_dir, runs).map_err(|e| invalid("job_toml", e))
     }
 
     /// Checks and queues a job; on disk when this returns. Blocks on the disk.
@@ -93,11 +136,7 @@ impl JobManager {
         if let Some(existing) = find_key(&self.inner.lock(), &new)? {
             return Ok(existing);
         }
-        if !new.base_dir.is_absolute() {
-            return Err(invalid("base_dir", format!("{} is not an absolute path", new.base_dir.display())));
-        }
-        let summary =
-            self.inner.runner.check(&new.toml, &new.base_dir).map_err(|e| invalid("job_toml", e))?;
+        let Preflight { summary, warnings, .. } = self.preflight(&new)?;
         let mut jobs = self.inner.lock();
         if let Some(existing) = find_key(&jobs, &new)? {
             return Ok(existing);
@@ -108,11 +147,10 @@ impl JobManager {
         let newest = jobs.values().map(|r| r.stored.status.created_ms).max();
         let created_ms = unix_ms().max(newest.map_or(0, |ms| ms + 1));
         let stored = stored(&self.inner.options.runs, id.clone(), summary, new, created_ms);
-        let record = Record::create(stored, self.inner.options.events)
-            .map_err(|e| ServiceError::Internal(format!("the job is not stored: {e}")))?;
+        let record = Record::create(stored, self.inner.store.clone()).map_err(|e| not_stored(&e))?;
         jobs.insert(id.clone(), record);
         self.inner.wake();
-        Ok(Submitted { id, existed: false })
+        Ok(Submitted { id, existed: false, warnings })
     }
 
     /// A job's status.
@@ -123,22 +161,69 @@ impl JobManager {
         self.inner.with(id, |r| r.stored.status.clone())
     }
 
-    /// All jobs, oldest first.
+    /// A page of the jobs that match.
     #[must_use]
-    pub fn list(&self) -> Vec<JobStatus> {
-        let mut all: Vec<_> = self.inner.lock().values().map(|r| r.stored.status.clone()).collect();
-        all.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
-        all
+    pub fn list(&self, filter: &JobFilter) -> JobPage {
+        let all: Vec<JobStatus> = self.inner.lock().values().map(|r| r.stored.status.clone()).collect();
+        filter.page(all)
     }
 
     /// Ends a job: at once where it waits, else at its next step boundary. A job that was cancelled stays so.
     ///
     /// # Errors
-    /// When there is no such job, or it ended otherwise.
+    /// When there is no such job, it ended otherwise, or the disk refuses.
     pub fn cancel(&self, id: &JobId) -> Result<JobStatus, ServiceError> {
-        let outcome = self.inner.with(id, |r| request_cancel(r).map(|()| r.stored.status.clone()))?;
+        self.steer(id, |record| match record.stored.status.state {
+            JobState::Cancelled => Ok(()),
+            JobState::Preparing | JobState::Running => {
+                ask(record, Asked::Cancel, "asked to stop; ends at its next step")
+            }
+            _ => record.try_signal(&Signal::Cancel),
+        })
+    }
+
+    /// Holds a job: at once where it waits, else behind a checkpoint at its next step boundary. A paused job stays so, with
+    /// its reason.
+    ///
+    /// # Errors
+    /// When there is no such job, it has ended or is about to be cancelled, or the disk refuses.
+    pub fn pause(&self, id: &JobId) -> Result<JobStatus, ServiceError> {
+        self.steer(id, |record| match (record.stored.status.state, record.stored.asked) {
+            (JobState::Paused, _) => Ok(()),
+            (JobState::Preparing | JobState::Running, None | Some(Asked::Pause)) => {
+                ask(record, Asked::Pause, "asked to pause; holds at its next step")
+            }
+            (JobState::Preparing | JobState::Running, Some(Asked::Cancel)) => {
+                Err(Refused { state: "cancelled", verb: "be paused" }.into())
+            }
+            _ => record.try_signal(&Signal::Pause("paused on request".into())),
+        })
+    }
+
+    /// Queues a paused job again; it goes on from its last checkpoint. With `skip_verifier_gate` a failed gate does not stop it
+    /// from now on.
+    ///
+    /// # Errors
+    /// When there is no such job, it is not paused, or the disk refuses.
+    pub fn resume(&self, id: &JobId, skip_verifier_gate: bool) -> Result<JobStatus, ServiceError> {
+        self.steer(id, |record| {
+            let mut changed = record.after(&Signal::Resume)?;
+            changed.skip_verifier_gate |= skip_verifier_gate;
+            Ok(record.try_change(changed)?)
+        })
+    }
+
+    fn steer(
+        &self,
+        id: &JobId,
+        act: impl FnOnce(&mut Record) -> Result<(), NotDone>,
+    ) -> Result<JobStatus, ServiceError> {
+        let outcome = self.inner.with(id, |r| act(r).map(|()| r.stored.status.clone()))?;
         self.inner.wake();
-        outcome.map_err(|refused| ServiceError::Precondition(format!("job {id}: {refused}")))
+        outcome.map_err(|not_done| match not_done {
+            NotDone::Refused(refused) => ServiceError::Precondition(format!("job {id}: {refused}")),
+            NotDone::Store(error) => not_stored(&error),
+        })
     }
 
     /// The job's events whose cursor is `cursor` or more, until it ends. To go on after a break, ask for the last cursor
@@ -174,19 +259,8 @@ fn invalid(field: &'static str, problem: String) -> ServiceError {
     Invalid { field, problem }.into()
 }
 
-fn load(options: &JobsOptions) -> Result<HashMap<JobId, Record>, RunDirError> {
-    let failed = |source| RunDirError::Io { path: options.runs.clone(), source };
-    std::fs::create_dir_all(&options.runs).map_err(failed)?;
-    let mut jobs = HashMap::new();
-    for entry in std::fs::read_dir(&options.runs).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_dir()
-            && let Some(record) = Record::load(&path, options.events)?
-        {
-            jobs.insert(record.stored.status.id.clone(), record);
-        }
-    }
-    Ok(jobs)
+fn not_stored(error: &StoreError) -> ServiceError {
+    ServiceError::Internal(format!("not done, for it is not on disk: {error}"))
 }
 
 fn find_key(jobs: &HashMap<JobId, Record>, new: &Submission) -> Result<Option<Submitted>, ServiceError> {
@@ -202,21 +276,17 @@ fn find_key(jobs: &HashMap<JobId, Record>, new: &Submission) -> Result<Option<Su
             "idempotency key {key} belongs to another job, {id}"
         )));
     }
-    Ok(Some(Submitted { id, existed: true }))
+    Ok(Some(Submitted { id, existed: true, warnings: Vec::new() }))
 }
 
-fn request_cancel(record: &mut Record) -> Result<(), Refused> {
-    match record.stored.status.state {
-        JobState::Cancelled => Ok(()),
-        JobState::Preparing | JobState::Running => {
-            record.stored.cancel_requested = true;
-            record.stored.status.reason = "asked to stop; ends at its next step".into();
-            record.changed_state();
-            record.cancel.cancel();
-            Ok(())
-        }
-        _ => record.signal(&Signal::Cancel),
-    }
+/// Notes what a running job is asked for, and tells it to stop.
+fn ask(record: &mut Record, what: Asked, reason: &str) -> Result<(), NotDone> {
+    let mut changed = record.stored.clone();
+    changed.asked = Some(what);
+    changed.status.reason = reason.into();
+    record.try_change(changed)?;
+    record.cancel.cancel();
+    Ok(())
 }
 
 fn admit(inner: &Inner, jobs: &HashMap<JobId, Record>) -> Result<(), ServiceError> {
@@ -246,7 +316,7 @@ fn fresh_id(runs: &Path, name: &str, jobs: &HashMap<JobId, Record>) -> JobId {
     }
 }
 
-fn stored(runs: &Path, id: JobId, summary: JobSummary, new: Submission, created_ms: u64) -> Stored {
+fn stored(runs: &Path, id: JobId, summary: JobSummary, new: Submission, created_ms: u64) -> StoredJob {
     let status = JobStatus {
         run_dir: runs.join(&id.0),
         id,
@@ -257,16 +327,18 @@ fn stored(runs: &Path, id: JobId, summary: JobSummary, new: Submission, created_
         stage: String::new(),
         step: 0,
         steps: summary.steps,
+        priority: new.priority,
+        attempts: 0,
+        started_ms: None,
+        ended_ms: None,
     };
-    Stored {
+    StoredJob {
         status,
         idempotency_key: new.idempotency_key,
         toml: new.toml,
         base_dir: new.base_dir,
         skip_verifier_gate: new.skip_verifier_gate,
-        attempts: 0,
-        cancel_requested: false,
-        cursors_reserved: 0,
+        asked: None,
     }
 }
 
@@ -279,12 +351,13 @@ async fn feed(
 ) {
     loop {
         changed.mark_unchanged();
-        let Ok((batch, ended)) =
-            inner.with(&id, |r| (r.log.read(cursor, WATCH_BATCH), r.stored.status.state.is_final()))
-        else {
+        let Ok(ended) = inner.with(&id, |r| r.stored.status.state.is_final()) else {
             return;
         };
         let over = ended || *inner.closing.borrow();
+        let Some(batch) = read(&inner, &id, cursor).await else {
+            return;
+        };
         if batch.is_empty() && over {
             return;
         }
@@ -300,6 +373,23 @@ async fn feed(
                 () = tx.closed() => return,
                 news = changed.changed() => if news.is_err() { return },
             }
+        }
+    }
+}
+
+/// The next events. A store that cannot be read ends the watching, as a lost trainer does: the client asks again.
+async fn read(inner: &Arc<Inner>, id: &JobId, cursor: u64) -> Option<Vec<JobEvent>> {
+    let (store, job) = (inner.store.clone(), id.clone());
+    let read = tokio::task::spawn_blocking(move || store.events(&job, cursor, WATCH_BATCH)).await;
+    match read {
+        Ok(Ok(events)) => Some(events),
+        Ok(Err(error)) => {
+            tracing::error!(job = %id, %error, "a watcher cannot be served");
+            None
+        }
+        Err(error) => {
+            tracing::error!(job = %id, %error, "a watcher cannot be served");
+            None
         }
     }
 }

@@ -1,17 +1,20 @@
 //! Jobs: what a runner is given and may say, the state machine, the queue with its events, and the gRPC service.
 
-mod events;
+mod list;
 pub mod manager;
 mod queue;
 mod record;
 pub mod service;
 pub mod state;
+pub mod store;
 
-pub use manager::{JobManager, JobsOptions, Submission, Submitted};
+pub use list::{JobFilter, JobPage};
+pub use manager::{JobManager, JobsError, JobsOptions, Submission, Submitted};
 
+use crate::preflight::Preflight;
 use crate::run_dir::RunDir;
 use queue::Inner;
-use sinternal_proto::{Event, JobId, StepMetrics};
+use sinternal_proto::{Checkpoint, Event, JobId, Sample, StepMetrics};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use tokio_util::sync::CancellationToken;
@@ -25,28 +28,31 @@ pub struct JobSummary {
     pub steps: u64,
 }
 
-/// Why a job cannot go on.
+/// Why a job does not go on: one line with the cause and, where there is one, the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct JobError {
-    /// One line with the cause and, where there is one, the way out.
-    pub reason: String,
+pub enum JobError {
+    /// It cannot.
+    #[error("{0}")]
+    Failed(String),
+    /// It should not until somebody has looked at it; there is a checkpoint to go on from.
+    #[error("{0}")]
+    Paused(String),
 }
 
 /// Runs jobs; the stages behind the manager.
 #[async_trait::async_trait]
 pub trait Runner: Send + Sync + 'static {
-    /// Reads a job file without starting anything.
+    /// Reads a job file, and what it names, without starting anything; `runs` is where its results will go.
     ///
     /// # Errors
     /// One line that names the key.
-    fn check(&self, toml: &str, base_dir: &Path) -> Result<JobSummary, String>;
+    fn check(&self, toml: &str, base_dir: &Path, runs: &Path) -> Result<Preflight, String>;
 
     /// Runs a job to its end. Once `ctx.cancel` fires it should return, with an error, at the next step boundary, leaving a
-    /// state from which a later run with `ctx.resume` goes on.
+    /// state from which a later attempt goes on.
     ///
     /// # Errors
-    /// Why the job cannot go on.
+    /// Why the job does not go on.
     async fn run(&self, ctx: JobContext) -> Result<(), JobError>;
 }
 
@@ -67,8 +73,8 @@ pub struct JobContext {
     pub cancel: CancellationToken,
     /// A failed verifier gate is logged and does not stop it.
     pub skip_verifier_gate: bool,
-    /// It was started before: go on from its last checkpoint, if it has one.
-    pub resume: bool,
+    /// From 1. After the first, it goes on from its last checkpoint, if it has one.
+    pub attempt: u32,
 }
 
 /// Weight of a log line.
@@ -125,6 +131,16 @@ impl EventSink {
     /// A step is done.
     pub fn metrics(&self, step: StepMetrics) {
         self.with(|inner| inner.step_done(&self.id, step));
+    }
+
+    /// One of the samples of the step at hand.
+    pub fn sample(&self, sample: Sample) {
+        self.with(|inner| inner.emit(&self.id, Event::Sample(Box::new(sample))));
+    }
+
+    /// A checkpoint is whole and on disk.
+    pub fn checkpoint(&self, checkpoint: Checkpoint) {
+        self.with(|inner| inner.emit(&self.id, Event::Checkpoint(checkpoint)));
     }
 
     /// A line for those who watch.

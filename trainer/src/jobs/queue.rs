@@ -3,9 +3,11 @@
 use super::manager::JobsOptions;
 use super::record::Record;
 use super::state::Signal;
+use super::store::{JobStore, StoredJob};
 use super::{EventSink, JobContext, JobError, Runner};
 use crate::run_dir::RunDir;
 use sinternal_proto::{Event, JobId, JobState, ServiceError, StepMetrics};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 
 const ABORT_GRACE: Duration = Duration::from_secs(1);
-/// Events kept of jobs that have ended, once another one runs.
-const KEPT_OF_ENDED: usize = 100;
 
 pub(super) struct Inner {
     pub(super) options: JobsOptions,
     pub(super) runner: Arc<dyn Runner>,
+    pub(super) store: Arc<dyn JobStore>,
     pub(super) jobs: Mutex<HashMap<JobId, Record>>,
     /// `true` once the trainer drains; every change wakes the queue.
     pub(super) closing: watch::Sender<bool>,
@@ -68,28 +69,21 @@ impl Inner {
         self.closing.send_modify(|_| {});
     }
 
-    /// Starts the oldest queued job.
+    /// Starts the queued job with the highest priority, and of these the oldest.
     fn start_next(&self) -> Option<JobId> {
         let mut jobs = self.lock();
         let queued = jobs.values_mut().filter(|r| r.stored.status.state == JobState::Queued);
-        let next = queued.min_by(|a, b| {
-            let age = |r: &Record| (r.stored.status.created_ms, r.stored.status.id.clone());
-            age(a).cmp(&age(b))
-        })?;
+        let next = queued.min_by_key(|r| (Reverse(r.stored.status.priority), r.stored.status.created_ms))?;
         next.cancel = tokio_util::sync::CancellationToken::new();
-        next.stored.attempts += 1;
+        next.open_log();
         next.signal(&Signal::Start).ok()?;
-        let id = next.stored.status.id.clone();
-        for ended in jobs.values_mut().filter(|r| r.stored.status.state.is_final()) {
-            ended.log.trim(KEPT_OF_ENDED);
-        }
-        Some(id)
+        Some(next.stored.status.id.clone())
     }
 
     async fn run(self: &Arc<Self>, id: &JobId) {
         let ended = match self.context(id) {
             Ok(ctx) => self.attempt(ctx).await,
-            Err(reason) => Ended::Returned(Err(JobError { reason })),
+            Err(reason) => Ended::Returned(Err(JobError::Failed(reason))),
         };
         self.finish(id, ended);
     }
@@ -108,7 +102,7 @@ impl Inner {
             events: EventSink::new(id.clone(), self),
             cancel,
             skip_verifier_gate: stored.skip_verifier_gate,
-            resume: stored.attempts > 1,
+            attempt: stored.status.attempts,
         })
     }
 
@@ -140,15 +134,15 @@ impl Inner {
     fn finish(&self, id: &JobId, ended: Ended) {
         let closing = *self.closing.borrow();
         let applied = self.with(id, |r| {
-            let cancelled = r.stored.cancel_requested;
             let signal = match ended {
                 Ended::Returned(Ok(())) => Signal::Succeed,
                 Ended::Failed(error) => Signal::Fail(panic_message(error)),
-                Ended::Overdue => stopped(cancelled, "trainer stopped before the job did".into()),
-                Ended::Returned(Err(_)) if cancelled || closing => {
-                    stopped(cancelled, "trainer stopped".into())
+                Ended::Overdue => r.after_stop("trainer stopped before the job did"),
+                Ended::Returned(Err(_)) if r.stored.asked.is_some() || closing => {
+                    r.after_stop("trainer stopped")
                 }
-                Ended::Returned(Err(error)) => Signal::Fail(error.reason),
+                Ended::Returned(Err(JobError::Failed(reason))) => Signal::Fail(reason),
+                Ended::Returned(Err(JobError::Paused(reason))) => Signal::Pause(reason),
             };
             if r.stored.status.state == JobState::Preparing && signal == Signal::Succeed {
                 r.signal(&Signal::Run)?;
@@ -169,22 +163,31 @@ impl Inner {
             let status = &mut r.stored.status;
             name.clone_into(&mut status.stage);
             (status.step, status.steps) = (0, steps);
+            r.told = None;
             if status.state == JobState::Preparing {
                 r.signal(&Signal::Run).unwrap_or_else(|e| tracing::error!(job = %id, %e, "cannot run"));
             } else {
-                r.changed_state();
+                r.change(r.stored.clone(), state_of);
             }
         });
     }
 
     pub(super) fn progress(&self, id: &JobId, done: u64, total: u64) {
-        self.living(id, |r| r.emit(Event::Progress { stage: r.stored.status.stage.clone(), done, total }));
+        self.living(id, |r| {
+            // One event a percent: each is written to the disk.
+            let percent = (done * 100).checked_div(total).unwrap_or(100);
+            if r.told != Some((total, percent)) {
+                r.told = Some((total, percent));
+                r.emit(Event::Progress { stage: r.stored.status.stage.clone(), done, total });
+            }
+        });
     }
 
     pub(super) fn step_done(&self, id: &JobId, step: StepMetrics) {
         self.living(id, |r| {
-            r.stored.status.step = step.step;
-            r.emit(Event::Metrics(step));
+            let mut changed = r.stored.clone();
+            changed.status.step = step.step;
+            r.change(changed, |_| Event::Metrics(step));
         });
     }
 
@@ -207,8 +210,8 @@ impl Inner {
     }
 }
 
-fn stopped(cancelled: bool, why: String) -> Signal {
-    if cancelled { Signal::Cancel } else { Signal::Requeue(why) }
+fn state_of(stored: &StoredJob) -> Event {
+    Event::State(stored.status.clone())
 }
 
 fn panic_message(error: JoinError) -> String {

@@ -1,146 +1,166 @@
-//! One job as the manager keeps it: its status, its events, and its file `job.json`.
+//! One job as the manager holds it: its status, whoever watches it, and the store behind it.
 
-use super::events::EventLog;
-use super::state::{Refused, Signal, decide};
-use crate::run_dir::RunDirError;
-use serde::{Deserialize, Serialize};
-use sinternal_proto::{Event, JobStatus};
-use sinternal_service::atomic::write_atomic;
-use std::path::{Path, PathBuf};
+use super::state::{Refused, Signal, decide, name};
+use super::store::{Asked, JobStore, NewEvent, StoreError, StoredJob};
+use crate::run_dir::AttemptLog;
+use sinternal_proto::Event;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-const FILE: &str = "job.json";
-/// Cursors are promised to `job.json` in blocks of this many, so that none is used twice after a restart.
-const CURSOR_BLOCK: u64 = 100_000;
-
-/// What survives a restart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Stored {
-    pub(super) status: JobStatus,
-    pub(super) idempotency_key: String,
-    pub(super) toml: String,
-    pub(super) base_dir: PathBuf,
-    pub(super) skip_verifier_gate: bool,
-    pub(super) attempts: u32,
-    pub(super) cancel_requested: bool,
-    pub(super) cursors_reserved: u64,
+/// Why a client's wish was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotDone {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 #[derive(Debug)]
 pub(super) struct Record {
-    pub(super) stored: Stored,
-    pub(super) log: EventLog,
+    pub(super) stored: StoredJob,
+    store: Arc<dyn JobStore>,
     /// Tells watchers that there is something to read.
     pub(super) changed: watch::Sender<()>,
     /// Of the present attempt.
     pub(super) cancel: CancellationToken,
+    /// Of the present attempt.
+    log: Option<AttemptLog>,
+    /// Units in all, and how many percent of them were told to be done.
+    pub(super) told: Option<(u64, u64)>,
 }
 
 impl Record {
     /// A new job, on disk when this returns.
-    pub(super) fn create(mut stored: Stored, ring: usize) -> Result<Self, RunDirError> {
-        stored.cursors_reserved = CURSOR_BLOCK;
-        write(&stored)?;
-        let mut record = Self::new(stored, ring, 1);
-        record.emit_state();
+    pub(super) fn create(stored: StoredJob, store: Arc<dyn JobStore>) -> Result<Self, StoreError> {
+        let record = Self::of(stored, store);
+        record.store.put(&record.stored, vec![state_event(&record.stored)])?;
         Ok(record)
     }
 
-    /// The job of a run directory; `None` where it never became one.
-    pub(super) fn load(dir: &Path, ring: usize) -> Result<Option<Self>, RunDirError> {
-        let path = dir.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(RunDirError::Io { path, source }),
-        };
-        let mut stored: Stored = serde_json::from_str(&text).map_err(|source| RunDirError::Line {
-            path,
-            line: source.line(),
-            source,
-        })?;
-        dir.clone_into(&mut stored.status.run_dir);
-        let first = stored.cursors_reserved + 1;
-        stored.cursors_reserved += CURSOR_BLOCK;
-        let mut record = Self::new(stored, ring, first);
-        record.recover();
-        write(&record.stored)?;
-        Ok(Some(record))
-    }
-
-    fn new(stored: Stored, ring: usize, first_cursor: u64) -> Self {
-        let (changed, _) = watch::channel(());
-        Self { stored, log: EventLog::new(ring, first_cursor), changed, cancel: CancellationToken::new() }
-    }
-
-    /// What the end of the last process means for this job.
-    fn recover(&mut self) {
-        let signal = if self.stored.cancel_requested {
-            Signal::Cancel
-        } else {
-            Signal::Requeue("trainer restarted".into())
-        };
-        match decide(self.stored.status.state, &signal) {
-            Ok(decision) => {
-                self.stored.status.state = decision.state;
-                self.stored.status.reason = decision.reason;
+    /// A job of the last process, in the state in which its end left it.
+    pub(super) fn recover(stored: StoredJob, store: Arc<dyn JobStore>) -> Result<Self, StoreError> {
+        let mut record = Self::of(stored, store);
+        let signal = record.after_stop("trainer restarted");
+        match record.try_signal(&signal) {
+            Ok(()) => {}
+            Err(NotDone::Refused(kept)) => {
+                tracing::debug!(job = %record.stored.status.id, %kept, "state kept over the restart");
             }
-            Err(kept) => {
-                tracing::debug!(job = %self.stored.status.id, %kept, "state kept over the restart")
-            }
+            Err(NotDone::Store(error)) => return Err(error),
         }
-        self.emit_state();
+        Ok(record)
     }
 
-    /// Applies a signal, tells watchers, and writes the file.
-    pub(super) fn signal(&mut self, signal: &Signal) -> Result<(), Refused> {
-        let decision = decide(self.stored.status.state, signal)?;
-        let status = &mut self.stored.status;
-        (status.state, status.reason) = (decision.state, decision.reason);
-        tracing::info!(job = %status.id, state = super::state::name(status.state), reason = %status.reason, "job");
-        self.changed_state();
+    fn of(stored: StoredJob, store: Arc<dyn JobStore>) -> Self {
+        let (changed, _) = watch::channel(());
+        Self { stored, store, changed, cancel: CancellationToken::new(), log: None, told: None }
+    }
+
+    /// What becomes of a job whose attempt was stopped: what a client asked for, else another attempt.
+    pub(super) fn after_stop(&self, why: &str) -> Signal {
+        match self.stored.asked {
+            Some(Asked::Cancel) => Signal::Cancel,
+            Some(Asked::Pause) => Signal::Pause("paused on request".into()),
+            None => Signal::Requeue(why.into()),
+        }
+    }
+
+    /// Applies a signal for a client: done and on disk, or not done.
+    pub(super) fn try_signal(&mut self, signal: &Signal) -> Result<(), NotDone> {
+        let changed = self.after(signal)?;
+        Ok(self.try_change(changed)?)
+    }
+
+    /// Takes the place of what was, once it is on disk.
+    pub(super) fn try_change(&mut self, changed: StoredJob) -> Result<(), StoreError> {
+        let event = state_event(&changed);
+        self.write_log(&event.event);
+        self.store.put(&changed, vec![event])?;
+        self.take(changed);
         Ok(())
     }
 
-    /// Says and stores that the status is another one now.
-    pub(super) fn changed_state(&mut self) {
-        self.persist();
-        self.emit_state();
+    /// Begins the log of an attempt that is about to start.
+    pub(super) fn open_log(&mut self) {
+        let status = &self.stored.status;
+        match AttemptLog::open(&status.run_dir, status.attempts + 1) {
+            Ok(log) => self.log = Some(log),
+            Err(error) => tracing::error!(job = %status.id, %error, "the attempt has no log"),
+        }
     }
 
-    fn emit_state(&mut self) {
-        self.emit(Event::State(self.stored.status.clone()));
+    fn write_log(&mut self, event: &Event) {
+        let (level, text) = match event {
+            Event::State(s) => ("info", format!("{} {}: {}", name(s.state), s.stage, s.reason)),
+            Event::Log { level, message } => (level.as_str(), message.clone()),
+            Event::Checkpoint(c) => ("info", format!("checkpoint {}", c.path.display())),
+            Event::Progress { .. } | Event::Metrics(_) | Event::Sample(_) => return,
+        };
+        let Some(Err(error)) = self.log.as_mut().map(|log| log.line(level, &text)) else { return };
+        tracing::error!(job = %self.stored.status.id, %error, "a line of the attempt's log is not written");
+    }
+
+    /// Applies a signal that tells what has happened. A disk that refuses cannot undo that: it is logged.
+    pub(super) fn signal(&mut self, signal: &Signal) -> Result<(), Refused> {
+        let changed = self.after(signal)?;
+        self.change(changed, |stored| Event::State(stored.status.clone()));
+        Ok(())
+    }
+
+    /// Takes the place of what was, and tells it by `event`.
+    pub(super) fn change(&mut self, changed: StoredJob, event: impl FnOnce(&StoredJob) -> Event) {
+        let event = NewEvent { time_ms: unix_ms(), event: event(&changed) };
+        self.write_log(&event.event);
+        if let Err(error) = self.store.put(&changed, vec![event]) {
+            tracing::error!(job = %changed.status.id, %error, "the job's state is not on disk");
+        }
+        self.take(changed);
     }
 
     /// Adds an event, and wakes watchers.
     pub(super) fn emit(&mut self, event: Event) {
-        self.log.push(unix_ms(), event);
-        if self.log.next() > self.stored.cursors_reserved {
-            self.stored.cursors_reserved += CURSOR_BLOCK;
-            self.persist();
+        self.write_log(&event);
+        if let Err(error) = self.store.append(&self.stored.status.id, NewEvent { time_ms: unix_ms(), event })
+        {
+            tracing::error!(job = %self.stored.status.id, %error, "an event of the job is not on disk");
         }
         self.changed.send_replace(());
     }
 
-    /// Writes the file. A failure cannot undo what happened: it is logged for operators and watchers.
-    fn persist(&mut self) {
-        if let Err(error) = write(&self.stored) {
-            tracing::error!(job = %self.stored.status.id, %error, "the job's state is not on disk");
-            let message = format!("the job's state is not on disk: {error}");
-            self.log.push(unix_ms(), Event::Log { level: "error".into(), message });
+    /// What a signal makes of the job.
+    pub(super) fn after(&self, signal: &Signal) -> Result<StoredJob, Refused> {
+        let decision = decide(self.stored.status.state, signal)?;
+        let mut changed = self.stored.clone();
+        let status = &mut changed.status;
+        (status.state, status.reason) = (decision.state, decision.reason);
+        if *signal == Signal::Start {
+            status.attempts += 1;
+            status.started_ms.get_or_insert_with(unix_ms);
         }
+        if status.state.is_final() {
+            status.ended_ms = Some(unix_ms());
+        }
+        if !matches!(signal, Signal::Start | Signal::Run) {
+            changed.asked = None;
+        }
+        Ok(changed)
+    }
+
+    fn take(&mut self, changed: StoredJob) {
+        let (before, status) = (self.stored.status.state, &changed.status);
+        if before != status.state {
+            tracing::info!(job = %status.id, state = name(status.state), reason = %status.reason, "job");
+        }
+        self.stored = changed;
+        self.changed.send_replace(());
     }
 }
 
-fn write(stored: &Stored) -> Result<(), RunDirError> {
-    let path = stored.status.run_dir.join(FILE);
-    let failed = |source| RunDirError::Io { path: path.clone(), source };
-    let bytes = serde_json::to_vec_pretty(stored).map_err(|e| failed(e.into()))?;
-    std::fs::create_dir_all(&stored.status.run_dir).map_err(failed)?;
-    Ok(write_atomic(&path, &bytes)?)
+fn state_event(stored: &StoredJob) -> NewEvent {
+    NewEvent { time_ms: unix_ms(), event: Event::State(stored.status.clone()) }
 }
 
 /// Milliseconds since the Unix epoch.

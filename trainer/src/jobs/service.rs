@@ -1,9 +1,14 @@
-//! gRPC for job clients, over the manager.
+//! gRPC for job clients, over the manager and the runs' folders.
 
-use super::manager::{JobManager, Submission};
+mod files;
+
+use super::list::JobFilter;
+use super::manager::{JobManager, Submission, Submitted};
+use crate::preflight::{Part, Preflight, RenderedPrompt, RoleMemory};
 use sinternal_proto::error::Invalid;
 use sinternal_proto::pb::{self, job_service_server};
-use sinternal_proto::{JobId, ServiceError};
+use sinternal_proto::{JobId, JobState, ServiceError};
+use std::path::PathBuf;
 use std::pin::Pin;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -24,7 +29,24 @@ impl JobService {
     pub fn new(manager: JobManager) -> Self {
         Self { manager }
     }
+
+    /// Work that waits for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&JobManager) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let manager = self.manager.clone();
+        let done = tokio::task::spawn_blocking(move || act(&manager)).await;
+        let done = done.map_err(|e| ServiceError::Internal(format!("the call failed: {e}")))?;
+        Ok(Response::new(done?))
+    }
+
+    fn run_dir(&self, job_id: String) -> Result<PathBuf, ServiceError> {
+        Ok(self.manager.get(&JobId(job_id))?.run_dir)
+    }
 }
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl job_service_server::JobService for JobService {
@@ -32,12 +54,16 @@ impl job_service_server::JobService for JobService {
         &self,
         request: Request<pb::SubmitJobRequest>,
     ) -> Result<Response<pb::SubmitJobResponse>, Status> {
-        let (submission, manager) = (submission(request.into_inner())?, self.manager.clone());
-        let submitted = tokio::task::spawn_blocking(move || manager.submit(submission))
-            .await
-            .map_err(|e| ServiceError::Internal(format!("submitting the job failed: {e}")))??;
-        let (job_id, existed) = (submitted.id.0, submitted.existed);
-        Ok(Response::new(pb::SubmitJobResponse { job_id, existed }))
+        let request = request.into_inner();
+        let (dry_run, submission) = (request.dry_run, submission(request)?);
+        self.blocking(move |manager| {
+            if dry_run {
+                return Ok(checked(manager.preflight(&submission)?));
+            }
+            let Submitted { id, existed, warnings } = manager.submit(submission)?;
+            Ok(pb::SubmitJobResponse { job_id: id.0, existed, warnings, preflight: None })
+        })
+        .await
     }
 
     async fn get_job(&self, request: Request<pb::GetJobRequest>) -> Result<Response<pb::Job>, Status> {
@@ -46,13 +72,14 @@ impl job_service_server::JobService for JobService {
 
     async fn list_jobs(
         &self,
-        _request: Request<pb::ListJobsRequest>,
+        request: Request<pb::ListJobsRequest>,
     ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        let jobs = self.manager.list().into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ListJobsResponse { jobs }))
+        let page = self.manager.list(&filter(request.into_inner())?);
+        let jobs = page.jobs.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListJobsResponse { jobs, next_page_token: page.next }))
     }
 
-    type WatchJobStream = Pin<Box<dyn Stream<Item = Result<pb::JobEvent, Status>> + Send>>;
+    type WatchJobStream = Streamed<pb::JobEvent>;
 
     async fn watch_job(
         &self,
@@ -64,7 +91,56 @@ impl job_service_server::JobService for JobService {
     }
 
     async fn cancel_job(&self, request: Request<pb::CancelJobRequest>) -> Result<Response<pb::Job>, Status> {
-        Ok(Response::new(self.manager.cancel(&JobId(request.into_inner().job_id))?.into()))
+        let id = JobId(request.into_inner().job_id);
+        self.blocking(move |manager| Ok(manager.cancel(&id)?.into())).await
+    }
+
+    async fn pause_job(&self, request: Request<pb::PauseJobRequest>) -> Result<Response<pb::Job>, Status> {
+        let id = JobId(request.into_inner().job_id);
+        self.blocking(move |manager| Ok(manager.pause(&id)?.into())).await
+    }
+
+    async fn resume_job(&self, request: Request<pb::ResumeJobRequest>) -> Result<Response<pb::Job>, Status> {
+        let pb::ResumeJobRequest { job_id, skip_verifier_gate } = request.into_inner();
+        self.blocking(move |manager| Ok(manager.resume(&JobId(job_id), skip_verifier_gate)?.into())).await
+    }
+
+    async fn list_samples(
+        &self,
+        request: Request<pb::ListSamplesRequest>,
+    ) -> Result<Response<pb::ListSamplesResponse>, Status> {
+        let request = request.into_inner();
+        let run = self.run_dir(request.job_id.clone())?;
+        self.blocking(move |_| files::samples(&run, &request)).await
+    }
+
+    async fn list_metrics(
+        &self,
+        request: Request<pb::ListMetricsRequest>,
+    ) -> Result<Response<pb::ListMetricsResponse>, Status> {
+        let request = request.into_inner();
+        let run = self.run_dir(request.job_id.clone())?;
+        self.blocking(move |_| files::metrics(&run, &request)).await
+    }
+
+    async fn list_artifacts(
+        &self,
+        request: Request<pb::ListArtifactsRequest>,
+    ) -> Result<Response<pb::ListArtifactsResponse>, Status> {
+        let run = self.run_dir(request.into_inner().job_id)?;
+        self.blocking(move |_| files::artifacts(&run)).await
+    }
+
+    type FetchArtifactStream = Streamed<pb::ArtifactChunk>;
+
+    async fn fetch_artifact(
+        &self,
+        request: Request<pb::FetchArtifactRequest>,
+    ) -> Result<Response<Self::FetchArtifactStream>, Status> {
+        let pb::FetchArtifactRequest { job_id, path, offset } = request.into_inner();
+        let run = self.run_dir(job_id)?;
+        let chunks = files::fetch(run, path, offset).await?;
+        Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map_err(Into::into)))))
     }
 }
 
@@ -76,7 +152,46 @@ fn submission(request: pb::SubmitJobRequest) -> Result<Submission, Invalid> {
         base_dir: request.base_dir.into(),
         idempotency_key: request.idempotency_key,
         skip_verifier_gate: request.skip_verifier_gate,
+        priority: request.priority,
     })
+}
+
+fn checked(found: Preflight) -> pb::SubmitJobResponse {
+    let prompt = |p: RenderedPrompt| pb::RenderedPrompt { id: p.id, text: p.text, tokens: p.tokens as u32 };
+    let part = |p: Part| pb::MemoryPart { name: p.name.into(), bytes: p.bytes };
+    let role = |r: RoleMemory| pb::RoleMemory {
+        role: r.role.into(),
+        parts: r.parts.into_iter().map(part).collect(),
+    };
+    let preflight = pb::Preflight {
+        resolved_toml: found.resolved,
+        prompts: found.prompts.into_iter().map(prompt).collect(),
+        memory: found.memory.into_iter().map(role).collect(),
+        checkpoint_bytes: found.disk.map_or(0, |d| d.checkpoint_bytes),
+        checkpoints: found.disk.map_or(0, |d| d.checkpoints),
+        disk_bytes: found.disk.map_or(0, |d| d.total_bytes),
+        disk_free_bytes: found.disk.map_or(0, |d| d.free_bytes),
+    };
+    pb::SubmitJobResponse {
+        job_id: String::new(),
+        existed: false,
+        warnings: found.warnings,
+        preflight: Some(preflight),
+    }
+}
+
+fn filter(request: pb::ListJobsRequest) -> Result<JobFilter, Invalid> {
+    let states = request.states().map(JobState::try_from).collect::<Result<_, _>>()?;
+    let size = page_size(request.page_size, JobFilter::DEFAULT_SIZE, JobFilter::LARGEST_SIZE)?;
+    Ok(JobFilter { states, name: request.name, size, before_ms: JobFilter::before(&request.page_token)? })
+}
+
+fn page_size(asked: u32, default: usize, largest: usize) -> Result<usize, Invalid> {
+    match asked as usize {
+        0 => Ok(default),
+        asked if asked <= largest => Ok(asked),
+        asked => Err(Invalid { field: "page_size", problem: format!("is {asked}; the bound is {largest}") }),
+    }
 }
 
 fn bounded(text: &str, most: usize, field: &'static str) -> Result<(), Invalid> {

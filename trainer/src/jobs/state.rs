@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! queued ─► preparing ─► running ─► succeeded
-//!   ▲  ▲        │        │  │ │
-//!   │  └────────┴────────┘  │ └───► failed       (also from queued and preparing)
-//!   │       requeue         ▼
-//!   └───────────────────── paused     cancelled  (from every state that is not final)
+//!   ▲  ▲        │           │ │
+//!   │  └────────┴───────────┘ └───► failed       (also from queued and preparing)
+//!   │       requeue
+//!   └─── paused ◄─── queued, preparing, running       cancelled  (from every state that is not final)
 //! ```
 
 use sinternal_proto::JobState;
@@ -64,6 +64,23 @@ pub fn name(state: JobState) -> &'static str {
     }
 }
 
+/// The state that people write so.
+#[must_use]
+pub fn named(name: &str) -> Option<JobState> {
+    STATES.into_iter().find(|state| self::name(*state) == name)
+}
+
+/// All states.
+pub const STATES: [JobState; 7] = [
+    JobState::Queued,
+    JobState::Preparing,
+    JobState::Running,
+    JobState::Paused,
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Cancelled,
+];
+
 /// Decides what `signal` makes of a job in `state`.
 ///
 /// # Errors
@@ -73,7 +90,7 @@ pub fn decide(state: JobState, signal: &Signal) -> Result<Decision, Refused> {
     let (state, reason) = match (state, signal) {
         (Queued, Signal::Start) => (Preparing, "the learner is free"),
         (Preparing, Signal::Run) => (Running, "inputs are checked"),
-        (Running, Signal::Pause(why)) => (Paused, why.as_str()),
+        (Queued | Preparing | Running, Signal::Pause(why)) => (Paused, why.as_str()),
         (Paused, Signal::Resume) => (Queued, "resumed on request"),
         (Preparing | Running, Signal::Requeue(why)) => (Queued, why.as_str()),
         (Running, Signal::Succeed) => (Succeeded, "all stages are done"),
@@ -91,8 +108,8 @@ impl Signal {
         match self {
             Self::Start => "start",
             Self::Run => "run",
-            Self::Pause(_) => "pause",
-            Self::Resume => "resume",
+            Self::Pause(_) => "be paused",
+            Self::Resume => "be resumed",
             Self::Requeue(_) => "be queued again",
             Self::Succeed => "succeed",
             Self::Fail(_) => "fail",
@@ -105,19 +122,9 @@ impl Signal {
 mod tests {
     use super::*;
 
-    const STATES: [JobState; 7] = [
-        JobState::Queued,
-        JobState::Preparing,
-        JobState::Running,
-        JobState::Paused,
-        JobState::Succeeded,
-        JobState::Failed,
-        JobState::Cancelled,
-    ];
-
     /// Rows: states as above. Columns: start, run, pause, resume, requeue, succeed, fail, cancel. `.` is refused.
     const TABLE: [&str; 7] =
-        ["P.....FC", ".R..Q.FC", "..H.QSFC", "...Q...C", "........", "........", "........"];
+        ["P.H...FC", ".RH.Q.FC", "..H.QSFC", "...Q...C", "........", "........", "........"];
 
     fn signals() -> [Signal; 8] {
         let why = || "why".to_owned();
@@ -152,6 +159,12 @@ mod tests {
                 signals().iter().map(|s| decide(state, s).map_or('.', |d| letter(d.state))).collect();
             assert_eq!(found, row, "{}", name(state));
         }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        assert!(STATES.into_iter().all(|state| named(name(state)) == Some(state)));
+        assert_eq!(named("Running"), None);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl RolloutSession {
         patience: Duration,
         mut each: impl FnMut(Trace),
     ) -> Result<(), RolloutError> {
-        let expected: u64 = groups.iter().map(|g| u64::from(g.samples)).sum();
+        let expected: u64 = groups.iter().map(|g| u64::from(g.samples) - g.done.len() as u64).sum();
         let offering = async {
             for group in groups {
                 self.offer(group).await?;

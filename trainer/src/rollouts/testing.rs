@@ -52,6 +52,7 @@ pub(super) fn group(task: u64, samples: u32, min_version: u64) -> Group {
         task: TaskId(task),
         messages: vec![Message { role: "user".into(), content: "hello".into() }],
         samples,
+        done: Vec::new(),
         sampling,
         min_version: PolicyVersion(min_version),
     }

@@ -1,13 +1,26 @@
 use super::*;
+use sinternal_proto::{FinishReason, PromptKind, SampleIndex, SampleOutcome, TaskId};
 use std::collections::BTreeMap;
 
 fn metrics(stage: &str, step: u64, reward: f64) -> StepMetrics {
     StepMetrics { stage: stage.into(), step, values: BTreeMap::from([("reward".to_owned(), reward)]) }
 }
 
-#[derive(Serialize)]
-struct Sample {
-    text: &'static str,
+fn sample() -> Sample {
+    Sample {
+        stage: "grpo".into(),
+        step: 1,
+        task: TaskId(7),
+        sample: SampleIndex(0),
+        kind: PromptKind::Benign,
+        family: "plain".into(),
+        request: "a\nb".into(),
+        completion: "c".into(),
+        finish: FinishReason::Stop,
+        segments: vec![],
+        score: SampleOutcome::Masked { masked: "timeout".into() },
+        advantage: None,
+    }
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -19,9 +32,15 @@ fn lines_carry_stage_step_and_values() {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::open(&dir.path().join("run")).unwrap();
     run.append_metrics(&metrics("grpo", 1, 0.25), 1700).unwrap();
-    run.append_sample("grpo", 1, &Sample { text: "a\nb" }).unwrap();
+    run.append_sample(&sample()).unwrap();
     assert_eq!(lines(run.metrics()), [r#"{"stage":"grpo","step":1,"time_ms":1700,"reward":0.25}"#]);
-    assert_eq!(lines(run.samples()), [r#"{"stage":"grpo","step":1,"text":"a\nb"}"#]);
+    let page = page_of_lines(run.samples(), 0, 9, |_: &Sample| true).unwrap();
+    assert_eq!((page.lines, page.next), (vec![sample()], None));
+    let page = page_of_lines(run.metrics(), 0, 9, |_: &MetricsLine| true).unwrap();
+    assert_eq!(
+        (page.lines[0].time_ms, StepMetrics::from(page.lines[0].clone())),
+        (1700, metrics("grpo", 1, 0.25))
+    );
     assert!(run.checkpoints().is_dir());
 }
 

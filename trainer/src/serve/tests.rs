@@ -1,5 +1,6 @@
 use super::*;
 use crate::jobs::{JobContext, JobError, JobSummary};
+use crate::preflight::Preflight;
 use crate::work_buffer::Group;
 use sinternal_proto::pb::{
     self, job_service_client::JobServiceClient, rollout_service_client::RolloutServiceClient,
@@ -34,13 +35,13 @@ const SAMPLING: Sampling = Sampling {
 
 #[async_trait::async_trait]
 impl Runner for Sampler {
-    fn check(&self, toml: &str, _: &Path) -> Result<JobSummary, String> {
-        Ok(JobSummary { name: toml.into(), steps: 1 })
+    fn check(&self, toml: &str, _: &Path, _: &Path) -> Result<Preflight, String> {
+        Ok(Preflight::of(JobSummary { name: toml.into(), steps: 1 }))
     }
 
     async fn run(&self, ctx: JobContext) -> Result<(), JobError> {
         ctx.events.stage("grpo", 1);
-        let failed = |e: &dyn std::fmt::Display| JobError { reason: e.to_string() };
+        let failed = |e: &dyn std::fmt::Display| JobError::Failed(e.to_string());
         let folder = ctx.run_dir.checkpoints();
         std::fs::write(folder.join("config.json"), "{}").map_err(|e| failed(&e))?;
         self.hub.publish(PolicyVersion(0), &folder).await.map_err(|e| failed(&e))?;
@@ -50,6 +51,7 @@ impl Runner for Sampler {
             task: TaskId(task),
             messages: vec![Message { role: "user".into(), content: "hello".into() }],
             samples: 2,
+            done: Vec::new(),
             sampling: SAMPLING,
             min_version: PolicyVersion(0),
         };
@@ -103,6 +105,8 @@ fn submission(key: &str) -> pb::SubmitJobRequest {
         base_dir: "/jobs".into(),
         idempotency_key: key.into(),
         skip_verifier_gate: false,
+        priority: 0,
+        dry_run: false,
     }
 }
 
@@ -187,7 +191,7 @@ async fn a_job_runs_over_grpc_and_survives_a_restart() {
     let tail = watch(trainer.addresses, &id.0, events[events.len() - 2].cursor).await;
     assert_eq!(tail, events[events.len() - 2..]);
     let mut client = jobs(trainer.addresses).await;
-    let listed = soon(client.list_jobs(pb::ListJobsRequest {})).await.unwrap().into_inner().jobs;
+    let listed = soon(client.list_jobs(pb::ListJobsRequest::default())).await.unwrap().into_inner().jobs;
     assert_eq!(
         listed.into_iter().map(|j| JobStatus::try_from(j).unwrap()).collect::<Vec<_>>(),
         std::slice::from_ref(last)

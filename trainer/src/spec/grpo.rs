@@ -4,6 +4,7 @@ use super::{HelpSpec, MOST_GROUPS, SamplingSpec, ScheduleKind, positive, require
 use crate::algorithm::{
     Aggregation, Cispo, Clip, Estimator, Gspo, Importance, KlEstimator, Loss, Overlong, Surrogate,
 };
+use crate::checkpoint::Keep;
 use serde::{Deserialize, Serialize};
 use sinternal_proto::Composition;
 
@@ -76,6 +77,12 @@ pub struct GrpoSpec {
     /// Steps between checkpoints; 0 keeps only the last.
     #[serde(default)]
     pub checkpoint_every: u64,
+    /// Newest checkpoints that are kept; 0 keeps all.
+    #[serde(default)]
+    pub keep_last: usize,
+    /// Besides these, checkpoints with the highest mean reward; needs `keep_last`.
+    #[serde(default)]
+    pub keep_best: usize,
     /// Decoupled weight decay.
     #[serde(default)]
     pub weight_decay: f64,
@@ -171,12 +178,19 @@ impl GrpoSpec {
         require(fits, "grpo.overlong.buffer", "must be at most sampling.max_new_tokens")
     }
 
+    /// Which checkpoints stay.
+    pub(crate) fn keep(&self) -> Keep {
+        Keep { last: self.keep_last, best: self.keep_best }
+    }
+
     fn check_sizes(&self) -> Result<(), String> {
         let of_one = "must be at least 2: a group of one has no advantage";
         require(self.group_size >= 2, "grpo.group_size", of_one)?;
         require(self.steps > 0, "grpo.steps", "must be at least 1")?;
         require(self.prompts > 0, "grpo.prompts", "must be at least 1")?;
         require(self.epochs > 0, "grpo.epochs", "must be at least 1")?;
+        let kept = self.keep_best == 0 || self.keep_last > 0;
+        require(kept, "grpo.keep_best", "needs grpo.keep_last, without which all checkpoints are kept")?;
         let ahead = (self.prompts as u64).saturating_mul(self.staleness.saturating_add(1));
         let too_many = format!("prompts × (staleness + 1) is {ahead}; the work buffer holds {MOST_GROUPS}");
         require(ahead <= MOST_GROUPS as u64, "grpo.prompts, grpo.staleness", &too_many)?;

@@ -3,11 +3,12 @@
 use crate::algorithm::{Estimator, GroupAdvantages, group_advantages, normalise_batch};
 use crate::learner::Sequence;
 use crate::spec::GrpoSpec;
+use serde::{Deserialize, Serialize};
 use sinternal_proto::{FinishReason, ScoreOutcome, Trace};
 use std::iter::repeat_n;
 
 /// A finished sample with what scoring came to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoredTrace {
     /// The sample.
     pub trace: Trace,

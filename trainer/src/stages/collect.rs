@@ -57,8 +57,7 @@ impl Run {
         }
         let samples = self.spec.collect.as_ref().map_or(0, |c| c.samples);
         let missing = to_sample(&self.data.collect, samples, hash, &writer);
-        let asks: Vec<Ask> =
-            missing.iter().map(|(index, p)| Ask { index: *index, messages: p.messages() }).collect();
+        let asks: Vec<Ask> = missing.iter().map(|(index, p)| Ask::new(*index, p.messages())).collect();
         let draw = Draw { stream: STREAM, samples, sampling: self.sampling() };
         let policy = PolicySource { hash: hash.clone(), version: self.version };
         self.sample_each(&draw, &asks, &mut |place, group| {

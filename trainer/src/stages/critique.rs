@@ -122,7 +122,7 @@ impl Run {
             let messages = (chats.local)(place);
             match unaskable(&tokenizer, &messages)? {
                 Some(reply) => take(place, reply)?,
-                None => asks.push(Ask { index: place as u64, messages }),
+                None => asks.push(Ask::new(place as u64, messages)),
             }
         }
         let sampling = Sampling {

@@ -11,13 +11,16 @@
 
 use super::StageError;
 use super::batch::{ScoredTrace, has_signal};
+use super::kept::Kept;
 use super::measure::Finding;
 use super::run::Run;
+use super::sampling::{Ask, Draw};
 use crate::reward_client::ScoreSession;
 use crate::spec::{GrpoSpec, RewardSource};
+use serde::{Deserialize, Serialize};
 use sinternal_proto::{
-    FinishReason, PolicyVersion, Prompt, PromptKind, RewardComponents, ScoreOutcome, ScoreResult, TaskId,
-    Trace,
+    FinishReason, PolicyVersion, Prompt, PromptKind, RewardComponents, SampleIndex, ScoreOutcome,
+    ScoreResult, TaskId, Trace,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,13 +32,14 @@ const REFILLS: u64 = 15;
 pub(super) const SCORING: usize = 512;
 
 /// Which group of the job this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    step: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// From 0.
+    pub(super) step: u64,
     /// In the step, from 0.
-    slot: usize,
+    pub(super) slot: usize,
     /// 0 for the step's first groups.
-    refill: u32,
+    pub(super) refill: u32,
 }
 
 impl Place {
@@ -81,10 +85,32 @@ pub(super) struct Gathered {
     pub(super) refilled: usize,
 }
 
+impl Attempt {
+    /// Where a group is to be offered in this one's stead, if this one is complete.
+    fn after(&mut self, place: Place, spec: &GrpoSpec, limit: u32) -> Option<Place> {
+        if self.samples.len() < spec.group_size as usize {
+            return None;
+        }
+        self.samples.sort_by_key(|s| s.trace.sample);
+        let done =
+            place.refill >= spec.dynamic_sampling.max_refills || has_signal(&self.samples, spec, limit);
+        (!done).then_some(Place { refill: place.refill + 1, ..place })
+    }
+}
+
 impl Pending {
     fn new(oldest: PolicyVersion, prompts: Vec<Prompt>) -> Self {
         let slot = |prompt| vec![Attempt { prompt, samples: Vec::new() }];
         Self { oldest, slots: prompts.into_iter().map(slot).collect() }
+    }
+
+    /// All samples that have their score, with their places.
+    pub(super) fn samples(&self, step: u64) -> impl Iterator<Item = (Place, &ScoredTrace)> {
+        self.slots.iter().enumerate().flat_map(move |(slot, attempts)| {
+            (0..).zip(attempts).flat_map(move |(refill, attempt)| {
+                attempt.samples.iter().map(move |sample| (Place { step, slot, refill }, sample))
+            })
+        })
     }
 
     fn attempt(&mut self, place: Place) -> Option<&mut Attempt> {
@@ -101,13 +127,12 @@ impl Pending {
     fn push(&mut self, place: Place, sample: ScoredTrace, spec: &GrpoSpec, limit: u32) -> Option<Place> {
         let attempt = self.attempt(place)?;
         attempt.samples.push(sample);
-        if attempt.samples.len() < spec.group_size as usize {
-            return None;
-        }
-        attempt.samples.sort_by_key(|s| s.trace.sample);
-        let done =
-            place.refill >= spec.dynamic_sampling.max_refills || has_signal(&attempt.samples, spec, limit);
-        (!done).then_some(Place { refill: place.refill + 1, ..place })
+        attempt.after(place, spec, limit)
+    }
+
+    /// Groups that were tried in a place.
+    fn attempts(&self, slot: usize) -> u32 {
+        self.slots.get(slot).map_or(u32::MAX, |attempts| attempts.len() as u32)
     }
 
     fn refill(&mut self, place: Place, prompt: Prompt) {
@@ -125,19 +150,49 @@ impl Pending {
 }
 
 impl Run {
-    /// Offers the groups of a step; they may be sampled by `oldest` and what comes after it.
+    /// Offers the groups of a step, without the samples that a checkpoint has kept of it; they may be sampled by `oldest` and
+    /// what comes after it.
     pub(super) async fn offer_step(
         &self,
         spec: &GrpoSpec,
         step: u64,
         oldest: PolicyVersion,
+        kept: Vec<Kept>,
     ) -> Result<Pending, StageError> {
         let prompts: Vec<Prompt> =
             self.data.grpo_batch(self.spec.seed, step, spec.prompts).into_iter().cloned().collect();
-        for (slot, prompt) in prompts.iter().enumerate() {
-            self.offer_at(spec, Place { step, slot, refill: 0 }, prompt, oldest).await?;
+        let mut pending = Pending::new(oldest, prompts);
+        for Kept { place, sample } in kept {
+            while pending.attempts(place.slot) <= place.refill {
+                let next = Place { refill: pending.attempts(place.slot), ..place };
+                pending.refill(next, self.refill_prompt(spec, next));
+            }
+            pending.attempt(place).into_iter().for_each(|a| a.samples.push(sample.clone()));
         }
-        Ok(Pending::new(oldest, prompts))
+        for slot in 0..pending.slots.len() {
+            let last = Place { step, slot, refill: pending.attempts(slot).saturating_sub(1) };
+            self.offer_rest(spec, &mut pending, last).await?;
+        }
+        Ok(pending)
+    }
+
+    /// Offers what misses of a place's last group, or the group after it.
+    async fn offer_rest(
+        &self,
+        spec: &GrpoSpec,
+        pending: &mut Pending,
+        place: Place,
+    ) -> Result<(), StageError> {
+        let (oldest, limit) = (pending.oldest, self.spec.sampling.max_new_tokens);
+        let Some(attempt) = pending.attempt(place) else { return Ok(()) };
+        if attempt.samples.len() < spec.group_size as usize {
+            let done = attempt.samples.iter().map(|s| s.trace.sample).collect();
+            return self.offer_at(spec, place, &attempt.prompt.clone(), done, oldest).await;
+        }
+        if let Some(next) = attempt.after(place, spec, limit) {
+            self.offer_refill(spec, pending, next).await?;
+        }
+        Ok(())
     }
 
     async fn offer_at(
@@ -145,10 +200,28 @@ impl Run {
         spec: &GrpoSpec,
         place: Place,
         prompt: &Prompt,
+        done: Vec<SampleIndex>,
         oldest: PolicyVersion,
     ) -> Result<(), StageError> {
         let (stream, index) = place.task(spec);
-        self.offer(stream, index, prompt, spec.group_size, oldest).await
+        let draw = Draw { stream, samples: spec.group_size, sampling: self.sampling() };
+        self.offer_group(&draw, &Ask { index, messages: prompt.messages(), done }, oldest).await
+    }
+
+    async fn offer_refill(
+        &self,
+        spec: &GrpoSpec,
+        pending: &mut Pending,
+        place: Place,
+    ) -> Result<(), StageError> {
+        let prompt = self.refill_prompt(spec, place);
+        self.offer_at(spec, place, &prompt, Vec::new(), pending.oldest).await?;
+        pending.refill(place, prompt);
+        Ok(())
+    }
+
+    fn refill_prompt(&self, spec: &GrpoSpec, place: Place) -> Prompt {
+        self.data.grpo_refill(self.spec.seed, spec, place.step, place.slot, place.refill).clone()
     }
 
     /// Takes traces and scores as they come until every sample of `step` has its score and no group is to be replaced.
@@ -201,11 +274,10 @@ impl Run {
         sample: ScoredTrace,
     ) -> Result<(), StageError> {
         let limit = self.spec.sampling.max_new_tokens;
-        let Some(next) = target.push(place, sample, spec, limit) else { return Ok(()) };
-        let prompt = self.data.grpo_refill(self.spec.seed, spec, next.step, next.slot, next.refill).clone();
-        self.offer_at(spec, next, &prompt, target.oldest).await?;
-        target.refill(next, prompt);
-        Ok(())
+        match target.push(place, sample, spec, limit) {
+            Some(next) => self.offer_refill(spec, target, next).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,22 +5,26 @@
 //! ```
 
 use super::StageError;
+use super::audit::Auditor;
 use super::batch::{Batch, ScoredTrace};
 use super::gather::{Gathered, Pending, SCORING};
+use super::kept::{Kept, keep, restore};
 use super::run::Run;
 use super::step_values::step_values;
 use super::telemetry;
 use super::update::{UpdateStats, update};
 use super::verifier::Labelled;
 use crate::algorithm::KlEstimator;
-use crate::checkpoint;
+use crate::checkpoint::{self, State};
 use crate::learner::{AdamW, Schedule};
+use crate::reward_client::ScoreSession;
 use crate::spec::{DataSpec, GrpoSpec, HelpSpec, RewardSource};
-use serde_json::json;
 use sinternal_eval::CurvePoint;
 use sinternal_model::{CausalLm, ModelFolder};
-use sinternal_proto::{PolicyVersion, Prompt, PromptKind, ScoreOutcome, StepMetrics};
+use sinternal_proto::{PolicyVersion, Prompt, PromptKind, Sample, StepMetrics};
+use sinternal_service::fail_point;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 const STAGE: &str = "grpo";
@@ -47,6 +51,28 @@ impl Skipped {
     }
 }
 
+/// A stage while it runs.
+struct Steps {
+    spec: GrpoSpec,
+    schedule: Schedule,
+    scorer: ScoreSession,
+    auditor: Option<Auditor>,
+    /// Steps that were begun, and those that a checkpoint has samples of.
+    pending: BTreeMap<u64, Pending>,
+    kept: BTreeMap<u64, Vec<Kept>>,
+    offered: u64,
+    /// The step that this attempt began with, and the policy version before it.
+    first: u64,
+    start: u64,
+    /// Steps that are recorded, that the learner has made, and that the last checkpoint has.
+    recorded: u64,
+    learned: u64,
+    saved: u64,
+    reward: Option<f64>,
+    skipped: Skipped,
+    sequences: usize,
+}
+
 impl Run {
     /// Runs all steps that are left; returns the curve of reward and attack success.
     pub(super) async fn optimise(&mut self, answers: &[Labelled]) -> Result<Vec<CurvePoint>, StageError> {
@@ -55,12 +81,11 @@ impl Run {
         self.ctx.events.stage(STAGE, spec.steps);
         self.warn_of(&spec);
         self.set_reference(&spec).await?;
-        let first = self.resume(&spec).await?;
-        let live = self.spec.judges_itself();
-        if live {
+        let (first, kept) = self.resume(&spec).await?;
+        if self.spec.judges_itself() {
             self.load_policy_as_verifier().await?;
         }
-        let mut auditor = self.start_audits(answers).await?;
+        let auditor = self.start_audits(answers).await?;
         if first > 0 {
             // What stood in `metrics.jsonl` behind the step that a run resumes from is gone.
             self.suites_at_step(first).await?;
@@ -72,60 +97,32 @@ impl Run {
             kind: spec.schedule,
             floor: 0.0,
         };
-        let mut scorer = self.reward.open(SCORING);
-        let start = self.version.0;
-        let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
-        let mut offered = first;
-        let (mut skipped, mut learned) = (Skipped::default(), 0);
-        for step in first..spec.steps {
-            self.check_cancelled()?;
-            while offered < spec.steps && offered <= step + spec.staleness {
-                let oldest =
-                    PolicyVersion(start + (offered.saturating_sub(spec.staleness).max(first) - first));
-                pending.insert(offered, self.offer_step(&spec, offered, oldest).await?);
-                offered += 1;
+        let mut steps = Steps {
+            spec,
+            schedule,
+            scorer: self.reward.open(SCORING),
+            auditor,
+            pending: BTreeMap::new(),
+            kept: restore(kept, self.version),
+            offered: first,
+            first,
+            start: self.version.0,
+            recorded: first,
+            learned: first,
+            saved: first,
+            reward: None,
+            skipped: Skipped::default(),
+            sequences: 0,
+        };
+        while steps.recorded < spec.steps {
+            match self.step(&mut steps).await {
+                Ok(()) => {}
+                Err(StageError::Cancelled) => return Err(self.stop_behind(&steps).await),
+                Err(error) => return Err(error),
             }
-            let began = Instant::now();
-            let Some(done) = self.gather(&spec, &mut scorer, &mut pending, step).await? else { continue };
-            let waited = began.elapsed().as_secs_f64();
-            done.groups.iter().flatten().for_each(|s| telemetry::trace(s, self.version));
-            let limit = self.spec.sampling.max_new_tokens;
-            let batch = Batch::assemble(&done.groups, &spec, limit);
-            let update_began = Instant::now();
-            let (batch, stats) = self.learn(batch, &spec, schedule.rate(step)).await?;
-            learned += batch.sequences.len();
-            skipped.note(step + 1, &stats)?;
-            let update_seconds = update_began.elapsed().as_secs_f64();
-            let publish_began = Instant::now();
-            let sampled_at = self.version;
-            self.publish().await?;
-            if live {
-                self.load_policy_as_verifier().await?;
-            }
-            let mut values = step_values(&done, &batch, &stats, &spec, sampled_at, limit);
-            values.extend([
-                ("learning_rate".to_owned(), schedule.rate(step)),
-                ("seconds_rollout".to_owned(), waited),
-                ("seconds_update".to_owned(), update_seconds),
-                ("seconds_publish".to_owned(), publish_began.elapsed().as_secs_f64()),
-                ("seconds_step".to_owned(), began.elapsed().as_secs_f64()),
-            ]);
-            let stop = match &mut auditor {
-                Some(auditor) => self.audit(auditor, step + 1, &done, &mut values).await?,
-                None => None,
-            };
-            self.write_samples(&done, &batch, step + 1)?;
-            self.record(StepMetrics { stage: STAGE.into(), step: step + 1, values })?;
-            let due = spec.checkpoint_every > 0 && (step + 1) % spec.checkpoint_every == 0;
-            if due || stop.is_some() || step + 1 == spec.steps {
-                self.checkpoint(STAGE, step + 1).await?;
-            }
-            if let Some(reason) = stop {
-                return Err(StageError::Audit(reason));
-            }
-            self.suites_at_step(step + 1).await?;
         }
-        if learned == 0 && first == 0 {
+        self.settle_checkpoint().await?;
+        if steps.sequences == 0 && first == 0 {
             self.warn(
                 "no step had a group whose rewards differ, so nothing was learned: the policy is as it was. Look at \
                  samples.jsonl; easier prompts, larger groups or a higher temperature give rewards that differ",
@@ -133,6 +130,101 @@ impl Run {
         }
         self.took(STAGE, started);
         self.curve()
+    }
+
+    /// One step, to its line in `metrics.jsonl` and what is due after it.
+    async fn step(&mut self, steps: &mut Steps) -> Result<(), StageError> {
+        let (spec, step) = (steps.spec, steps.recorded);
+        self.check_cancelled()?;
+        self.note_checkpoint().await?;
+        self.offer_ahead(steps, step).await?;
+        let began = Instant::now();
+        let Some(done) = self.gather(&spec, &mut steps.scorer, &mut steps.pending, step).await? else {
+            return Err(StageError::Data(format!("grpo step {}: was not sampled", step + 1)));
+        };
+        let waited = began.elapsed().as_secs_f64();
+        fail_point::pass("grpo.gathered");
+        done.groups.iter().flatten().for_each(|s| telemetry::trace(s, self.version));
+        let limit = self.spec.sampling.max_new_tokens;
+        let batch = Batch::assemble(&done.groups, &spec, limit);
+        let update_began = Instant::now();
+        let rate = steps.schedule.rate(step);
+        let (batch, stats) = self.learn(batch, &spec, rate).await?;
+        steps.learned = step + 1;
+        steps.sequences += batch.sequences.len();
+        steps.skipped.note(step + 1, &stats)?;
+        fail_point::pass("grpo.learned");
+        let update_seconds = update_began.elapsed().as_secs_f64();
+        let publish_began = Instant::now();
+        let sampled_at = self.version;
+        self.publish().await?;
+        fail_point::pass("grpo.published");
+        if self.spec.judges_itself() {
+            self.load_policy_as_verifier().await?;
+        }
+        let mut values = step_values(&done, &batch, &stats, &spec, sampled_at, limit);
+        values.extend([
+            ("learning_rate".to_owned(), rate),
+            ("seconds_rollout".to_owned(), waited),
+            ("seconds_update".to_owned(), update_seconds),
+            ("seconds_publish".to_owned(), publish_began.elapsed().as_secs_f64()),
+            ("seconds_step".to_owned(), began.elapsed().as_secs_f64()),
+        ]);
+        let stop = match &mut steps.auditor {
+            Some(auditor) => self.audit(auditor, step + 1, &done, &mut values).await?,
+            None => None,
+        };
+        steps.reward = values.get("reward").copied();
+        self.write_samples(&done, &batch, step + 1)?;
+        fail_point::pass("grpo.sampled");
+        self.record(StepMetrics { stage: STAGE.into(), step: step + 1, values })?;
+        steps.recorded = step + 1;
+        fail_point::pass("grpo.recorded");
+        let due = spec.checkpoint_every > 0 && (step + 1) % spec.checkpoint_every == 0;
+        if due || stop.is_some() || step + 1 == spec.steps {
+            self.save(steps).await?;
+            steps.saved = step + 1;
+        }
+        if let Some(reason) = stop {
+            self.settle_checkpoint().await?;
+            return Err(StageError::Audit(reason));
+        }
+        self.suites_at_step(step + 1).await
+    }
+
+    /// Offers what may be sampled while `step` is learned from.
+    async fn offer_ahead(&mut self, steps: &mut Steps, step: u64) -> Result<(), StageError> {
+        let Steps { spec, first, start, .. } = *steps;
+        while steps.offered < spec.steps && steps.offered <= step + spec.staleness {
+            let offered = steps.offered;
+            let oldest = PolicyVersion(start + (offered.saturating_sub(spec.staleness).max(first) - first));
+            let kept = steps.kept.remove(&offered).unwrap_or_default();
+            steps.pending.insert(offered, self.offer_step(&spec, offered, oldest, kept).await?);
+            steps.offered += 1;
+        }
+        Ok(())
+    }
+
+    /// A checkpoint of the step that was recorded last.
+    async fn save(&mut self, steps: &Steps) -> Result<(), StageError> {
+        let frozen = steps.spec.reward == RewardSource::Verifier && !self.spec.judges_itself();
+        let state = State {
+            stage: STAGE.into(),
+            step: steps.recorded,
+            midway: false,
+            seed: self.spec.seed,
+            verifier: self.reward.verifier().filter(|_| frozen),
+            reward: steps.reward,
+        };
+        self.checkpoint(state, keep(&steps.pending, self.version)).await
+    }
+
+    /// The job was asked to stop: keeps what it has done. Nothing of a step that is not recorded may be in a checkpoint.
+    async fn stop_behind(&mut self, steps: &Steps) -> StageError {
+        let between = steps.learned == steps.recorded && steps.recorded > steps.saved;
+        let saved = if between { self.save(steps).await } else { Ok(()) };
+        let settled = self.settle_checkpoint().await;
+        self.stopped(saved.and(settled))
     }
 
     /// Says what in the job file may not do what it seems to.
@@ -168,30 +260,37 @@ impl Run {
         Ok(self.learner.call(move |learner| learner.set_reference(lm)).await?)
     }
 
-    /// Fresh moments, or those of the last checkpoint; returns how many steps are done.
-    async fn resume(&mut self, spec: &GrpoSpec) -> Result<u64, StageError> {
+    /// Fresh moments, or those of the last checkpoint; returns how many steps are done, and what was sampled ahead.
+    async fn resume(&mut self, spec: &GrpoSpec) -> Result<(u64, Vec<Kept>), StageError> {
         let settings = AdamW { weight_decay: spec.weight_decay, ..AdamW::default() };
         let temperature = self.spec.sampling.temperature;
         let lora = self.spec.learner.adapters();
         self.learner.call(move |l| l.begin(settings, temperature, lora)).await?;
         let found = checkpoint::latest(&self.ctx.run_dir.checkpoints(), STAGE)?;
         let Some((dir, state)) = found else {
-            self.ctx.run_dir.truncate_after(STAGE, 0)?;
-            return Ok(0);
+            self.forget_after(STAGE, 0)?;
+            return Ok((0, Vec::new()));
         };
         self.say(format!("resumes from {}, after step {}", dir.display(), state.step));
-        // Adapters come with the optimizer, and what they change is there already.
-        if self.spec.learner.lora.is_none() {
-            self.restore_weights(dir.clone()).await?;
-        }
-        let loaded = self.learner.call(move |learner| {
-            let (optimizer, lm) = learner.optimizer();
-            optimizer.load(lm.trained(), &dir)
-        });
-        loaded.await?.map_err(checkpoint::SaveError::from)?;
-        self.ctx.run_dir.truncate_after(STAGE, state.step)?;
+        self.same_verifier(&dir, &state)?;
+        let kept = checkpoint::work(&dir)?;
+        self.restore_learner(dir, self.spec.learner.lora.is_some()).await?;
+        self.forget_after(STAGE, state.step)?;
         self.publish().await?;
-        Ok(state.step)
+        Ok((state.step, kept))
+    }
+
+    /// Rewards before and after a checkpoint must be one verifier's.
+    fn same_verifier(&self, dir: &Path, state: &State) -> Result<(), StageError> {
+        let now = self.reward.verifier();
+        match (&state.verifier, &now) {
+            (Some(then), Some(now)) if then != now => Err(StageError::Data(format!(
+                "{}: these steps were rewarded by verifier {then}, and the one that is loaded is {now}: a run does not go on with another \
+                 reward; restore the verifier's files, or submit a new job with model = that folder",
+                dir.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn learn(
@@ -211,25 +310,17 @@ impl Run {
         Ok(updated.await?)
     }
 
-    /// Appends to `metrics.jsonl` and tells those who watch.
-    pub(super) fn record(&self, metrics: StepMetrics) -> Result<(), StageError> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        self.ctx.run_dir.append_metrics(&metrics, u64::try_from(now.as_millis()).unwrap_or(u64::MAX))?;
-        telemetry::step(&self.ctx.id, &metrics);
-        self.ctx.events.metrics(metrics);
-        Ok(())
-    }
-
-    /// The first group of each kind, in full.
+    /// The first group of each kind, in full; those who watch are shown one sample.
     fn write_samples(&self, done: &Gathered, batch: &Batch, step: u64) -> Result<(), StageError> {
+        let mut first = true;
         for kind in [PromptKind::Harmful, PromptKind::Benign, PromptKind::Math] {
             let Some(g) = done.prompts.iter().position(|p| p.kind == kind) else { continue };
             for (sample, advantage) in done.groups[g].iter().zip(&batch.by_group[g]) {
-                self.ctx.run_dir.append_sample(
-                    STAGE,
-                    step,
-                    &sample_line(&done.prompts[g], sample, *advantage),
-                )?;
+                let sample = to_line(&done.prompts[g], sample, step, *advantage);
+                self.ctx.run_dir.append_sample(&sample)?;
+                if std::mem::take(&mut first) {
+                    self.ctx.events.sample(sample);
+                }
             }
         }
         Ok(())
@@ -256,18 +347,22 @@ impl Run {
     }
 }
 
-fn sample_line(prompt: &Prompt, sample: &ScoredTrace, advantage: Option<f64>) -> serde_json::Value {
-    let scored = match &sample.outcome {
-        ScoreOutcome::Masked { reason } => json!({"masked": reason}),
-        ScoreOutcome::Scored { reward, components, verdict, critique } => {
-            json!({"reward": reward, "components": components, "verdict": verdict, "critique": critique})
-        }
-    };
-    json!({
-        "task": sample.trace.task, "sample": sample.trace.sample, "kind": prompt.kind, "family": prompt.family,
-        "request": prompt.request, "completion": sample.trace.text, "finish": sample.trace.finish,
-        "versions": sample.trace.segments, "score": scored, "advantage": advantage,
-    })
+fn to_line(prompt: &Prompt, sample: &ScoredTrace, step: u64, advantage: Option<f64>) -> Sample {
+    let trace = &sample.trace;
+    Sample {
+        stage: STAGE.into(),
+        step,
+        task: trace.task,
+        sample: trace.sample,
+        kind: prompt.kind,
+        family: prompt.family.clone(),
+        request: prompt.request.clone(),
+        completion: trace.text.clone(),
+        finish: trace.finish,
+        segments: trace.segments.clone(),
+        score: sample.outcome.clone().into(),
+        advantage,
+    }
 }
 
 #[cfg(test)]

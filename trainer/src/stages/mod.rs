@@ -12,6 +12,7 @@ pub mod gate;
 mod gather;
 mod grpo;
 mod guard;
+mod kept;
 pub mod measure;
 mod prompts;
 mod run;

@@ -2,24 +2,28 @@
 
 use super::curate::{check_inputs, evaluation_prompts};
 use super::data::JobData;
-use super::{StageError, eval, suites};
-use crate::checkpoint::{self, State};
+use super::kept::Kept;
+use super::{StageError, eval, suites, telemetry};
+use crate::checkpoint::{self, Keep, SaveError, Saved, State};
 use crate::curation::NgramIndex;
-use crate::jobs::{JobContext, JobError, JobSummary, LogLevel, Runner};
+use crate::jobs::{JobContext, JobError, LogLevel, Runner};
 use crate::learner::{ADAPTER_SEED, AdamW, Learner};
+use crate::preflight::Preflight;
 use crate::publish::PublishError;
 use crate::reward_client::RewardClient;
 use crate::rollouts::{RolloutHub, RolloutSession};
+use crate::run_dir::TensorBoard;
 use crate::spec::JobSpec;
 use sinternal_eval::DataSet;
 use sinternal_model::think::Think;
 use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
-use sinternal_proto::{PolicyVersion, Sha256};
+use sinternal_proto::{PolicyVersion, Sha256, StepMetrics};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
 use sinternal_service::owner::{OwnerHandle, spawn_owner};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// Calls that may wait for the learner's thread.
 const LEARNER_QUEUE: usize = 4;
@@ -51,21 +55,28 @@ impl Pipeline {
 
 #[async_trait::async_trait]
 impl Runner for Pipeline {
-    fn check(&self, toml: &str, base_dir: &Path) -> Result<JobSummary, String> {
+    fn check(&self, toml: &str, base_dir: &Path, runs: &Path) -> Result<Preflight, String> {
         let spec = JobSpec::parse(toml, "job file", base_dir)?;
         let folder = ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
-        JobData::load(&spec).map_err(|e| e.to_string())?.check(&folder)?;
+        let data = JobData::load(&spec).map_err(|e| e.to_string())?;
+        data.check(&folder)?;
         // Before answers are sampled and paid for: what only later stages read.
         check_inputs(&spec)?;
         suites::load(&spec)?;
-        Ok(JobSummary { name: spec.name, steps: spec.grpo.map_or(0, |g| g.steps) })
+        Preflight::check(&spec, &data, &folder, self.options.device, runs)
     }
 
     async fn run(&self, ctx: JobContext) -> Result<(), JobError> {
         let outcome = async { Run::start(self, ctx).await?.execute().await };
-        outcome.await.map_err(|e: StageError| JobError { reason: e.to_string() })
+        outcome.await.map_err(|e: StageError| match e {
+            StageError::Gate(_) | StageError::Audit(_) => JobError::Paused(e.to_string()),
+            _ => JobError::Failed(e.to_string()),
+        })
     }
 }
+
+/// A checkpoint, and which ones went for it.
+type Written = Result<(Saved, Vec<PathBuf>), SaveError>;
 
 /// A job that runs.
 pub(super) struct Run {
@@ -86,6 +97,9 @@ pub(super) struct Run {
     pub(super) version: PolicyVersion,
     pub(super) device: Device,
     pub(super) seconds: Vec<(String, f64)>,
+    board: Option<TensorBoard>,
+    /// The checkpoint that is being written.
+    saving: Option<JoinHandle<Written>>,
     hub: RolloutHub,
     pub(super) trace_deadline: Duration,
 }
@@ -103,6 +117,7 @@ impl Run {
         let learner = spawn_learner(&folder, pipeline.options.device, &spec).await?;
         pipeline.reward.forget_verifiers();
         let session = pipeline.hub.open(ctx.id.clone())?;
+        let board = spec.tensorboard.then(|| TensorBoard::new(ctx.run_dir.path(), ctx.attempt));
         let think = Think::of(&folder.tokenizer, spec.sampling.think.as_ref());
         Ok(Self {
             ctx,
@@ -118,6 +133,8 @@ impl Run {
             version: PolicyVersion(0),
             device: pipeline.options.device,
             seconds: Vec::new(),
+            board,
+            saving: None,
             hub: pipeline.hub.clone(),
             trace_deadline: pipeline.options.trace_deadline,
         })
@@ -195,17 +212,70 @@ impl Run {
         if self.ctx.cancel.is_cancelled() { Err(StageError::Cancelled) } else { Ok(()) }
     }
 
-    /// Saves the learner as it is after `step` of `stage`.
-    pub(super) async fn checkpoint(&self, stage: &str, step: u64) -> Result<PathBuf, StageError> {
-        let (folder, dir) = (Arc::clone(&self.folder), self.ctx.run_dir.checkpoints());
-        let state = State { stage: stage.into(), step };
-        let saved = self.learner.call(move |learner| checkpoint::save(&dir, &state, &folder, learner));
-        Ok(saved.await??)
+    /// Saves the learner as it is, with the scored samples of steps to come. What can be done without the learner goes on in the
+    /// background, for one checkpoint at a time.
+    pub(super) async fn checkpoint(&mut self, state: State, work: Vec<Kept>) -> Result<(), StageError> {
+        self.settle_checkpoint().await?;
+        let (folder, dir, stage) =
+            (Arc::clone(&self.folder), self.ctx.run_dir.checkpoints(), state.stage.clone());
+        let to = dir.clone();
+        let staged = self.learner.call(move |learner| checkpoint::stage(&to, state, &folder, learner, &work));
+        let Some(staged) = staged.await?? else { return Ok(()) };
+        let keep = self.spec.grpo.map_or(Keep { last: 0, best: 0 }, |grpo| grpo.keep());
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            let saved = staged.finish()?;
+            let removed = if stage == "grpo" { checkpoint::prune(&dir, &stage, keep)? } else { Vec::new() };
+            Ok((saved, removed))
+        }));
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written, and tells of it.
+    pub(super) async fn settle_checkpoint(&mut self) -> Result<(), StageError> {
+        let Some(saving) = self.saving.take() else { return Ok(()) };
+        let done = saving.await.map_err(|e| StageError::Data(format!("writing a checkpoint failed: {e}")))?;
+        let (saved, removed) = done?;
+        for path in removed {
+            tracing::info!(job = %self.ctx.id, path = %path.display(), "removed a checkpoint that is not to be kept");
+        }
+        self.ctx.events.checkpoint(saved);
+        Ok(())
+    }
+
+    /// Tells of a checkpoint whose writing has ended meanwhile.
+    pub(super) async fn note_checkpoint(&mut self) -> Result<(), StageError> {
+        match &self.saving {
+            Some(saving) if saving.is_finished() => self.settle_checkpoint().await,
+            _ => Ok(()),
+        }
     }
 
     /// Loads a checkpoint's weights into the learner.
     pub(super) async fn restore_weights(&self, dir: PathBuf) -> Result<(), StageError> {
         Ok(self.learner.call(move |learner| learner.lm().replace_weights(&dir)).await??)
+    }
+
+    /// Loads a checkpoint's weights and moments into a learner that has begun its stage.
+    pub(super) async fn restore_learner(&self, dir: PathBuf, adapters: bool) -> Result<(), StageError> {
+        // Adapters come with the optimizer, and what they change is there already.
+        if !adapters {
+            self.restore_weights(dir.clone()).await?;
+        }
+        let loaded = self.learner.call(move |learner| {
+            let (optimizer, lm) = learner.optimizer();
+            optimizer.load(lm.trained(), &dir)
+        });
+        Ok(loaded.await?.map_err(SaveError::from)?)
+    }
+
+    /// The end of a job that was asked to stop; where its last checkpoint failed it says so.
+    pub(super) fn stopped(&self, saved: Result<(), StageError>) -> StageError {
+        if let Err(error) = saved {
+            self.warn(format!(
+                "no checkpoint where the job was stopped, so it goes on from an older one: {error}"
+            ));
+        }
+        StageError::Cancelled
     }
 
     /// An empty folder under the run's own, for what need not last.
@@ -230,10 +300,36 @@ impl Run {
         self.ctx.events.log(LogLevel::Warn, message);
     }
 
+    /// Appends to `metrics.jsonl` and TensorBoard's file, and tells those who watch.
+    pub(super) fn record(&mut self, metrics: StepMetrics) -> Result<(), StageError> {
+        let now = unix_ms();
+        self.ctx.run_dir.append_metrics(&metrics, now)?;
+        if let Some(board) = &mut self.board {
+            board.add(&metrics, now)?;
+        }
+        telemetry::step(&self.ctx.id, &metrics);
+        self.ctx.events.metrics(metrics);
+        Ok(())
+    }
+
+    /// What was recorded after `step` of `stage` is dropped: it will be done again.
+    pub(super) fn forget_after(&mut self, stage: &str, step: u64) -> Result<(), StageError> {
+        self.ctx.run_dir.truncate_after(stage, step)?;
+        if let Some(board) = self.board.as_mut().filter(|_| self.ctx.attempt > 1) {
+            board.resume_before(stage, step + 1, unix_ms())?;
+        }
+        Ok(())
+    }
+
     /// Notes how long a stage took.
     pub(super) fn took(&mut self, stage: &str, since: Instant) {
         self.seconds.push((stage.into(), since.elapsed().as_secs_f64()));
     }
+}
+
+fn unix_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Removes what an earlier attempt left unfinished when it was killed.

@@ -5,7 +5,7 @@ use super::run::Run;
 use crate::work_buffer::Group;
 use sinternal_model::Tokenizer;
 use sinternal_model::think::Think;
-use sinternal_proto::{Message, PolicyVersion, Prompt, Sampling, Sha256, TaskId, Trace};
+use sinternal_proto::{Message, PolicyVersion, Prompt, SampleIndex, Sampling, Sha256, TaskId, Trace};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,6 +18,8 @@ pub(super) struct Ask {
     /// Names its random numbers within its stream, so that a stage that goes on draws what it would have drawn.
     pub(super) index: u64,
     pub(super) messages: Vec<Message>,
+    /// Samples that are there already.
+    pub(super) done: Vec<SampleIndex>,
 }
 
 /// How groups of a stage are sampled.
@@ -30,6 +32,13 @@ pub(super) struct Draw {
     pub(super) sampling: Sampling,
 }
 
+impl Ask {
+    /// All samples of a group.
+    pub(super) fn new(index: u64, messages: Vec<Message>) -> Self {
+        Self { index, messages, done: Vec::new() }
+    }
+}
+
 impl Run {
     /// Draws `k` samples of each prompt from the current policy, in the order of the prompts and samples.
     pub(super) async fn sample(
@@ -38,8 +47,7 @@ impl Run {
         prompts: &[&Prompt],
         k: u32,
     ) -> Result<Vec<Vec<Trace>>, StageError> {
-        let asks: Vec<Ask> =
-            (0..).zip(prompts).map(|(index, p)| Ask { index, messages: p.messages() }).collect();
+        let asks: Vec<Ask> = (0..).zip(prompts).map(|(index, p)| Ask::new(index, p.messages())).collect();
         let mut out: Vec<Vec<Trace>> = prompts.iter().map(|_| Vec::new()).collect();
         let draw = Draw { stream, samples: k, sampling: self.sampling() };
         self.sample_each(&draw, &asks, &mut |i, group| {
@@ -98,21 +106,8 @@ impl Run {
         }
     }
 
-    /// Puts a prompt's group of a GRPO step into the work buffer.
-    pub(super) async fn offer(
-        &self,
-        stream: u64,
-        index: u64,
-        prompt: &Prompt,
-        samples: u32,
-        min_version: PolicyVersion,
-    ) -> Result<(), StageError> {
-        let draw = Draw { stream, samples, sampling: self.sampling() };
-        self.offer_group(&draw, &Ask { index, messages: prompt.messages() }, min_version).await
-    }
-
     /// Puts one group into the work buffer. Its task id is (stream, index), so its random numbers are too.
-    async fn offer_group(
+    pub(super) async fn offer_group(
         &self,
         draw: &Draw,
         ask: &Ask,
@@ -123,6 +118,7 @@ impl Run {
             task: TaskId((draw.stream << 32) | ask.index),
             messages: ask.messages.clone(),
             samples: draw.samples,
+            done: ask.done.clone(),
             sampling: draw.sampling.clone(),
             min_version,
         };

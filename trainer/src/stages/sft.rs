@@ -5,7 +5,7 @@ use super::StageError;
 use super::run::Run;
 use super::verification_chat::tokens;
 use crate::algorithm::NegativeLogLikelihood;
-use crate::checkpoint;
+use crate::checkpoint::{self, Keep, State};
 use crate::learner::{AdamW, Learner, Schedule, Sequence};
 use crate::records::{CollectedRecord, Record, ReplayTokens, VerificationRow};
 use crate::spec::{LoraSpec, ScheduleKind, SftSpec, SftTarget};
@@ -13,7 +13,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use sinternal_proto::{StepMetrics, Verdict};
+use sinternal_service::fail_point;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 const STAGE: &str = "sft";
@@ -21,9 +23,10 @@ const STAGE: &str = "sft";
 impl Run {
     /// Collect, critique, curate and fine-tune, or take up the checkpoint of a run that did.
     pub(super) async fn initialise(&mut self) -> Result<(), StageError> {
-        if let Some((path, _)) = checkpoint::latest(&self.ctx.run_dir.checkpoints(), STAGE)? {
+        let found = checkpoint::latest(&self.ctx.run_dir.checkpoints(), STAGE)?;
+        if let Some((path, _)) = found.as_ref().filter(|(_, state)| !state.midway) {
             self.say(format!("resumes from {}", path.display()));
-            self.restore_weights(path).await?;
+            self.restore_weights(path.clone()).await?;
             return self.publish().await;
         }
         let Some(spec) = self.spec.sft.clone() else { return Ok(()) };
@@ -32,8 +35,12 @@ impl Run {
             None => self.own_rows(&spec).await?,
         };
         let started = Instant::now();
-        let steps = self.fine_tune(&spec, rows).await?;
-        self.checkpoint(STAGE, steps).await?;
+        let steps = self.fine_tune(&spec, rows, found).await?;
+        self.save_fine_tuned(steps, false).await?;
+        self.settle_checkpoint().await?;
+        // Those on the way are not needed any more.
+        let newest = Keep { last: 1, best: 0 };
+        checkpoint::prune(&self.ctx.run_dir.checkpoints(), STAGE, newest)?;
         self.learner.call(Learner::finish).await?;
         self.took(STAGE, started);
         self.publish().await
@@ -64,45 +71,88 @@ impl Run {
         encoded.collect::<Result<_, sinternal_model::ModelError>>().map_err(StageError::Model)
     }
 
-    async fn fine_tune(&mut self, spec: &SftSpec, rows: Vec<Sequence>) -> Result<u64, StageError> {
+    /// All steps, or those after a checkpoint on the way.
+    async fn fine_tune(
+        &mut self,
+        spec: &SftSpec,
+        rows: Vec<Sequence>,
+        found: Option<(PathBuf, State)>,
+    ) -> Result<u64, StageError> {
         let per_epoch = rows.len().div_ceil(spec.batch) as u64;
         let total = per_epoch * u64::from(spec.epochs);
         let (peak, warmup) = (spec.learning_rate, (total as f64 * 0.05).ceil() as u64);
         let schedule = Schedule { peak, warmup, total, kind: ScheduleKind::Cosine, floor: 0.0 };
-        let settings = AdamW { weight_decay: spec.weight_decay, ..AdamW::default() };
         self.ctx.events.stage(STAGE, total);
-        self.ctx.run_dir.truncate_after(STAGE, 0)?;
-        // Critiques are learned at temperature 1 whatever rollouts are sampled at.
-        let lora = spec.lora.as_ref().map(LoraSpec::config).or_else(|| self.spec.learner.adapters());
-        self.learner.call(move |l| l.begin(settings, 1.0, lora)).await?;
-        let mut step = 0;
-        for epoch in 0..u64::from(spec.epochs) {
-            let mut order: Vec<usize> = (0..rows.len()).collect();
-            order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.spec.seed.wrapping_add(epoch)));
-            for batch in order.chunks(spec.batch) {
-                self.check_cancelled()?;
-                let batch: Vec<Sequence> = batch.iter().map(|&i| rows[i].clone()).collect();
-                let rate = schedule.rate(step);
-                let stats = self
-                    .learner
-                    .call(move |l| {
-                        let tokens = batch.iter().map(Sequence::completion_len).sum();
-                        l.step(&batch, &mut NegativeLogLikelihood { tokens }, rate, 1.0)
-                    })
-                    .await?;
-                if !stats.grad_norm.is_finite() {
-                    return Err(StageError::Diverged(format!("sft step {step}: the gradient is not finite")));
-                }
-                step += 1;
-                let values = [("loss", stats.loss), ("grad_norm", stats.grad_norm), ("learning_rate", rate)];
-                self.record(StepMetrics {
-                    stage: STAGE.into(),
-                    step,
-                    values: values.map(|(k, v)| (k.to_owned(), v)).into(),
-                })?;
+        let first = self.begin_fine_tuning(spec, found).await?;
+        self.forget_after(STAGE, first)?;
+        let mut saved = first;
+        for step in first..total {
+            if self.ctx.cancel.is_cancelled() {
+                return Err(self.stop_fine_tuning(step, saved).await);
+            }
+            self.note_checkpoint().await?;
+            let batch = self.batch_of(&rows, step / per_epoch, (step % per_epoch) as usize, spec.batch);
+            self.fine_tune_step(batch, step, schedule.rate(step)).await?;
+            let due = spec.checkpoint_every > 0 && (step + 1) % spec.checkpoint_every == 0;
+            if due && step + 1 < total {
+                self.save_fine_tuned(step + 1, true).await?;
+                saved = step + 1;
             }
         }
         Ok(total)
+    }
+
+    /// Fresh moments, or those of a checkpoint on the way; returns how many steps are done.
+    async fn begin_fine_tuning(
+        &self,
+        spec: &SftSpec,
+        found: Option<(PathBuf, State)>,
+    ) -> Result<u64, StageError> {
+        let settings = AdamW { weight_decay: spec.weight_decay, ..AdamW::default() };
+        // Critiques are learned at temperature 1 whatever rollouts are sampled at.
+        let lora = spec.lora.as_ref().map(LoraSpec::config).or_else(|| self.spec.learner.adapters());
+        let adapters = lora.is_some();
+        self.learner.call(move |l| l.begin(settings, 1.0, lora)).await?;
+        let Some((dir, state)) = found else { return Ok(0) };
+        self.say(format!("resumes from {}, after step {}", dir.display(), state.step));
+        self.restore_learner(dir, adapters).await?;
+        Ok(state.step)
+    }
+
+    /// The rows of an epoch come in an order of its own.
+    fn batch_of(&self, rows: &[Sequence], epoch: u64, batch: usize, size: usize) -> Vec<Sequence> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.spec.seed.wrapping_add(epoch)));
+        order.into_iter().skip(batch * size).take(size).map(|i| rows[i].clone()).collect()
+    }
+
+    async fn fine_tune_step(&mut self, batch: Vec<Sequence>, step: u64, rate: f64) -> Result<(), StageError> {
+        let learned = self.learner.call(move |l| {
+            let tokens = batch.iter().map(Sequence::completion_len).sum();
+            l.step(&batch, &mut NegativeLogLikelihood { tokens }, rate, 1.0)
+        });
+        let stats = learned.await?;
+        if !stats.grad_norm.is_finite() {
+            return Err(StageError::Diverged(format!("sft step {step}: the gradient is not finite")));
+        }
+        let values = [("loss", stats.loss), ("grad_norm", stats.grad_norm), ("learning_rate", rate)];
+        let values = values.map(|(k, v)| (k.to_owned(), v)).into();
+        self.record(StepMetrics { stage: STAGE.into(), step: step + 1, values })?;
+        fail_point::pass("sft.recorded");
+        Ok(())
+    }
+
+    async fn save_fine_tuned(&mut self, step: u64, midway: bool) -> Result<(), StageError> {
+        let state =
+            State { stage: STAGE.into(), step, midway, seed: self.spec.seed, verifier: None, reward: None };
+        self.checkpoint(state, Vec::new()).await
+    }
+
+    /// The job was asked to stop: keeps what it has done.
+    async fn stop_fine_tuning(&mut self, step: u64, saved: u64) -> StageError {
+        let kept = if step > saved { self.save_fine_tuned(step, true).await } else { Ok(()) };
+        let settled = self.settle_checkpoint().await;
+        self.stopped(kept.and(settled))
     }
 }
 

@@ -96,7 +96,7 @@ impl Run {
         let message = |item: &Item| Message { role: "user".into(), content: item.prompt.clone() };
         let asks: Vec<Ask> = (0..)
             .zip(&data.items)
-            .map(|(i, item)| Ask { index: place * PER_SUITE + i, messages: vec![message(item)] })
+            .map(|(i, item)| Ask::new(place * PER_SUITE + i, vec![message(item)]))
             .collect();
         let own = self.sampling();
         let max_new_tokens = spec.max_new_tokens.unwrap_or(own.max_new_tokens);

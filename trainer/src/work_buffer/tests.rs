@@ -16,6 +16,7 @@ fn group(task: u64, samples: u32, min_version: u64) -> Group {
         task: TaskId(task),
         messages: vec![Message { role: "user".into(), content: format!("prompt {task}") }],
         samples,
+        done: Vec::new(),
         sampling: Sampling {
             temperature: 1.0,
             top_p: 1.0,
@@ -48,6 +49,22 @@ fn buffer(capacity: usize, workers: &[(&str, u32)]) -> WorkBuffer {
 
 fn shape(tasks: &[RolloutTask]) -> Vec<(u64, Vec<u32>)> {
     tasks.iter().map(|t| (t.task.0, t.samples.iter().map(|s| s.0).collect())).collect()
+}
+
+#[test]
+fn samples_that_are_there_already_are_not_asked_for() {
+    let (mut b, now) = (buffer(4, &[("a", 8)]), Instant::now());
+    b.offer(Group { done: vec![SampleIndex(0), SampleIndex(2)], ..group(1, 4, 0) }).unwrap();
+    let tasks = b.lease(&worker("a"), 8, PolicyVersion(0), now).unwrap();
+    assert_eq!(shape(&tasks), [(1, vec![1, 3])]);
+    assert_eq!(b.deliver(&key(1, 2), PolicyVersion(0)), Delivery::Duplicate);
+    for sample in [1, 3] {
+        assert_eq!(b.deliver(&key(1, sample), PolicyVersion(0)), Delivery::Accepted);
+        b.take(&key(1, sample));
+    }
+    assert_eq!(b.stats().groups, 0);
+    let nothing = Group { done: vec![SampleIndex(0)], ..group(2, 1, 0) };
+    assert!(matches!(b.offer(nothing), Err(OfferRefused::Empty { .. })));
 }
 
 #[test]
