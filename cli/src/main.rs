@@ -4,6 +4,7 @@
 
 mod advice;
 mod bench;
+mod chaos;
 mod checkpoint;
 mod config;
 mod data;
@@ -85,6 +86,9 @@ enum Command {
     Checkpoint(checkpoint::CheckpointCommand),
     /// Measure every ablation of the recipe on the fictional world, over seeds (hours)
     Study(study::StudyArgs),
+    /// Run jobs while processes are killed and frozen, connections cut and weights damaged, and compare what they come to
+    #[command(hide = true)]
+    Chaos(chaos::ChaosArgs),
     /// Measure what steps and generation cost on this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -129,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(command) => eval::run(&command),
         Command::Data(command) => data::run(&command),
         Command::Checkpoint(command) => checkpoint::run(&command),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Study(args) => study::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Config(command) => config::run(&command),

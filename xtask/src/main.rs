@@ -3,6 +3,7 @@
 //! ```text
 //! quickstart ─► setup ─► cargo build --release ─► sinternal quickstart
 //! study ──────► setup ─► cargo build --release ─► sinternal study
+//! chaos ──────► setup ─► cargo build --release ─► sinternal chaos
 //! test ───────► setup ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
 //! bench ──────► setup ─► Python environment, cargo build --release ─► sinternal bench and TRL in turn
@@ -51,6 +52,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Set up, build, and run `sinternal chaos` with these arguments: jobs under random faults
+    Chaos {
+        /// For `sinternal chaos`, such as `--rounds 200 --seed 7`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Set up and run `cargo test --workspace` with these arguments
     Test {
         /// For `cargo test`
@@ -96,6 +103,10 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             let results = root.join("docs/study").display().to_string();
             let fixed = ["--results".into(), results, "--commit".into(), git::commit(&root)];
             cargo::release(&root, "study", &[&fixed, args.as_slice()].concat())
+        }
+        Task::Chaos { args } => {
+            setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            cargo::release(&root, "chaos", &args)
         }
         Task::Test { args } => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
