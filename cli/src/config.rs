@@ -45,7 +45,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
 
 /// Whether the text has a section that only the services' configuration has. Text that is not TOML has none.
 fn configures_services(text: &str) -> bool {
-    let sections = ["trainer", "reward", "rollout_worker", "up", "log"];
+    let sections = ["trainer", "reward", "rollout_worker", "up", "log", "tls", "auth", "metrics"];
     text.parse::<toml::Table>().is_ok_and(|table| sections.iter().any(|s| table.contains_key(*s)))
 }
 

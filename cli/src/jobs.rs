@@ -8,14 +8,15 @@ use indicatif::HumanBytes;
 use serde_json::json;
 use sinternal_proto::pb::job_service_client::JobServiceClient;
 use sinternal_proto::{Event, JobEvent, JobState, JobStatus, pb};
-use sinternal_service::connect::{Peer, RetryPolicy, RpcError, call, channel, describe, retry};
+use sinternal_service::access::Credentials;
+use sinternal_service::config::{AuthConfig, TlsConfig};
+use sinternal_service::connect::{Channel, Peer, RetryPolicy, RpcError, call, channel, describe, retry};
 use sinternal_trainer::jobs::JobFilter;
 use sinternal_trainer::jobs::state::STATES;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tonic::transport::Channel;
 
 const CALL: Duration = Duration::from_secs(30);
 /// How long a lost trainer is waited for while a job is followed.
@@ -25,7 +26,32 @@ const OUTAGE: Duration = Duration::from_secs(120);
 pub(crate) struct TrainerAddress {
     /// The trainer's address
     #[arg(long, default_value = "http://127.0.0.1:7500", env = "SINTERNAL_TRAINER")]
-    pub(crate) trainer: String,
+    trainer: String,
+    /// Certificate of the authority by which a trainer at https:// is known
+    #[arg(long, value_name = "FILE", env = "SINTERNAL_TLS_CA")]
+    tls_ca: Option<PathBuf>,
+    /// Own certificate, where the trainer asks for one
+    #[arg(long, value_name = "FILE", env = "SINTERNAL_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "SINTERNAL_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// File that holds the token, where the trainer asks for one
+    #[arg(long, value_name = "FILE", env = "SINTERNAL_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TrainerAddress {
+    pub(crate) fn connect(&self) -> anyhow::Result<Jobs> {
+        let tls = TlsConfig {
+            ca: self.tls_ca.clone(),
+            client_certificate: self.tls_certificate.clone(),
+            client_key: self.tls_key.clone(),
+            ..TlsConfig::default()
+        };
+        let auth = AuthConfig { token_file: self.token_file.clone(), tokens: None };
+        Jobs::connect(&self.trainer, &Credentials::load(&tls, &auth)?)
+    }
 }
 
 #[derive(Args)]
@@ -120,9 +146,9 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    pub(crate) fn connect(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn connect(url: &str, credentials: &Credentials) -> anyhow::Result<Self> {
         let peer = Peer::new("trainer", url);
-        let client = JobServiceClient::new(channel(&peer, Duration::from_secs(5))?);
+        let client = JobServiceClient::new(channel(&peer, credentials, Duration::from_secs(5))?);
         Ok(Self { peer, client })
     }
 
@@ -171,14 +197,11 @@ impl Jobs {
                     }
                 }
             }
-            let asked = retry(
-                RetryPolicy::within(OUTAGE),
-                |_| true,
-                || {
-                    let mut own = self.clone();
-                    async move { own.get(job_id).await.map_err(|e| format!("{e:#}")) }
-                },
-            );
+            let may_help = |error: &anyhow::Error| !error.downcast_ref().is_some_and(RpcError::is_refusal);
+            let asked = retry(RetryPolicy::within(OUTAGE), may_help, || {
+                let mut own = self.clone();
+                async move { own.get(job_id).await }
+            });
             let status = asked.await.map_err(|e| anyhow!("{e}"))?;
             if status.state.is_final() || status.state == JobState::Paused {
                 return Ok(status);
@@ -208,7 +231,7 @@ pub(crate) fn submit(args: &SubmitArgs) -> anyhow::Result<()> {
         dry_run: args.dry_run,
     };
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         let response = jobs.submit(request).await?;
         for warning in &response.warnings {
             eprintln!("warning: {warning}");
@@ -299,7 +322,7 @@ pub(crate) fn override_keys(text: &str, path: &Path, set: &[String]) -> anyhow::
 
 pub(crate) fn list(args: &ListArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         let mut request = pb::ListJobsRequest {
             states: args.state.iter().map(|s| pb::JobState::from(*s).into()).collect(),
             name: args.name.clone(),
@@ -343,7 +366,7 @@ fn show(status: &JobStatus, json: bool) -> anyhow::Result<()> {
 
 pub(crate) fn watch(args: &WatchArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         follow_to_end(&mut jobs, &args.job_id, args.json).await.map(drop)
     })
 }
@@ -351,7 +374,7 @@ pub(crate) fn watch(args: &WatchArgs) -> anyhow::Result<()> {
 pub(crate) fn cancel(args: &SteerArgs) -> anyhow::Result<()> {
     let job_id = args.job_id.clone();
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         let cancelled = jobs.client.cancel_job(pb::CancelJobRequest { job_id });
         show(&call(&jobs.peer, "cancel", CALL, cancelled).await?.try_into()?, args.json)
     })
@@ -360,7 +383,7 @@ pub(crate) fn cancel(args: &SteerArgs) -> anyhow::Result<()> {
 pub(crate) fn pause(args: &SteerArgs) -> anyhow::Result<()> {
     let job_id = args.job_id.clone();
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         let paused = jobs.client.pause_job(pb::PauseJobRequest { job_id });
         show(&call(&jobs.peer, "pause", CALL, paused).await?.try_into()?, args.json)
     })
@@ -374,7 +397,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> anyhow::Result<()> {
     let request =
         pb::ResumeJobRequest { job_id: steer.job_id.clone(), skip_verifier_gate: *skip_verifier_gate };
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&steer.address.trainer)?;
+        let mut jobs = steer.address.connect()?;
         let resumed = jobs.client.resume_job(request);
         show(&call(&jobs.peer, "resume", CALL, resumed).await?.try_into()?, steer.json)
     })

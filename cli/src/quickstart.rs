@@ -6,6 +6,7 @@ use crate::serve::runtime;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use sinternal_proto::{JobStatus, pb};
+use sinternal_service::access::Credentials;
 use sinternal_service::config::LogConfig;
 use sinternal_service::serve::shutdown_signal;
 use sinternal_service::telemetry::{Role, RunId, init_logging};
@@ -111,7 +112,7 @@ async fn drive(
         priority: 0,
         dry_run: false,
     };
-    let mut jobs = Jobs::connect(trainer)?;
+    let mut jobs = Jobs::connect(trainer, &Credentials::default())?;
     let id = jobs.submit(request).await?.job_id;
     tokio::select! {
         status = follow_to_end(&mut jobs, &id, false) => status,

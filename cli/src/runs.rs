@@ -123,7 +123,7 @@ pub(crate) fn samples(args: &SamplesArgs) -> anyhow::Result<()> {
         page_token: String::new(),
     };
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         let mut left = args.limit;
         while left > 0 {
             request.page_size = u32::try_from(left.min(100))?;
@@ -202,7 +202,7 @@ pub(crate) fn metrics(args: &MetricsArgs) -> anyhow::Result<()> {
         page_token: String::new(),
     };
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         loop {
             let listed = jobs.client.list_metrics(request.clone());
             let page = call(&jobs.peer, "metrics", CALL, listed).await?;
@@ -224,7 +224,7 @@ pub(crate) fn metrics(args: &MetricsArgs) -> anyhow::Result<()> {
 
 pub(crate) fn artifacts(args: &ArtifactsArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
-        let mut jobs = Jobs::connect(&args.address.trainer)?;
+        let mut jobs = args.address.connect()?;
         match &args.path {
             Some(path) => fetch(&mut jobs, args, path).await,
             None => list(&mut jobs, args).await,

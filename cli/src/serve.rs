@@ -4,6 +4,7 @@ use crate::launch::{Cluster, Plan};
 use anyhow::Context;
 use clap::Args;
 use sinternal_model::device::parse_device;
+use sinternal_service::access::{Credentials, Guard, Limits};
 use sinternal_service::config::{Device, Loaded, ServiceConfig, load};
 use sinternal_service::serve::{exit_with_parent, shutdown_signal};
 use sinternal_service::telemetry::{Role, RunId, init_logging};
@@ -67,8 +68,19 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("failed to start the async runtime")
 }
 
+/// What a server asks of its callers.
+fn guard(config: &ServiceConfig) -> anyhow::Result<Guard> {
+    Ok(Guard::load(&config.tls, &config.auth, Limits::default())?)
+}
+
+/// What a role brings when it calls another.
+fn credentials(config: &ServiceConfig) -> anyhow::Result<Credentials> {
+    Ok(Credentials::load(&config.tls, &config.auth)?)
+}
+
 pub(crate) fn trainer(args: &RoleArgs) -> anyhow::Result<()> {
-    let config = args.begin(Role::Trainer)?.trainer;
+    let all = args.begin(Role::Trainer)?;
+    let (guard, credentials, config) = (guard(&all)?, credentials(&all)?, all.trainer);
     sinternal_model::set_threads(config.threads);
     let device = match config.device {
         Device::Cpu => parse_device("cpu")?,
@@ -77,24 +89,28 @@ pub(crate) fn trainer(args: &RoleArgs) -> anyhow::Result<()> {
     let options =
         RewardOptions { request: config.call, outage: config.reward_outage, ..RewardOptions::default() };
     runtime()?.block_on(async {
-        let reward = RewardClient::new(&config.reward, options)?;
+        let reward = RewardClient::new(&config.reward, &credentials, options)?;
         let pipeline = |hub| {
             let options = PipelineOptions { device, trace_deadline: config.trace };
             Ok(Arc::new(Pipeline::new(hub, reward, options)) as Arc<dyn sinternal_trainer::jobs::Runner>)
         };
-        sinternal_trainer::serve::run(&config, pipeline, |_| (), shutdown_signal()?).await?;
+        sinternal_trainer::serve::run(&config, guard, pipeline, |_| (), shutdown_signal()?).await?;
         Ok(())
     })
 }
 
 pub(crate) fn reward(args: &RoleArgs) -> anyhow::Result<()> {
-    let config = args.begin(Role::Reward)?.reward;
-    runtime()?.block_on(async { Ok(sinternal_reward::run(&config, shutdown_signal()?).await?) })
+    let config = args.begin(Role::Reward)?;
+    let guard = guard(&config)?;
+    runtime()?.block_on(async { Ok(sinternal_reward::run(&config.reward, guard, shutdown_signal()?).await?) })
 }
 
 pub(crate) fn rollout_worker(args: &RoleArgs) -> anyhow::Result<()> {
-    let config = args.begin(Role::RolloutWorker)?.rollout_worker;
-    runtime()?.block_on(async { Ok(sinternal_rollout_worker::run(&config, shutdown_signal()?).await?) })
+    let config = args.begin(Role::RolloutWorker)?;
+    let (credentials, config) = (credentials(&config)?, config.rollout_worker);
+    runtime()?.block_on(async {
+        Ok(sinternal_rollout_worker::run(&config, &credentials, shutdown_signal()?).await?)
+    })
 }
 
 /// Starts all roles as children of this process and stops them with it.
@@ -113,8 +129,9 @@ pub(crate) fn up(args: &UpArgs) -> anyhow::Result<()> {
         };
         if let Some(ready) = ready {
             ready?;
+            let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
             eprintln!(
-                "ready: trainer http://{}, reward http://{}, {} rollout workers; Ctrl-C stops them",
+                "ready: trainer {scheme}://{}, reward {scheme}://{}, {} rollout workers; Ctrl-C stops them",
                 config.trainer.listen, config.reward.listen, config.up.workers
             );
             tokio::select! {

@@ -7,15 +7,15 @@ use crate::verifier::VerifierOptions;
 use sinternal_model::device::parse_device;
 use sinternal_model::{Kind, set_threads};
 use sinternal_proto::pb::reward_service_server::RewardServiceServer;
+use sinternal_service::access::Guard;
 use sinternal_service::config::{Device, JudgeConfig, RewardConfig};
 use sinternal_service::health::Health;
-use sinternal_service::serve::{MAX_MESSAGE_BYTES, bind, serve_grpc};
+use sinternal_service::serve::{Guarded, MAX_MESSAGE_BYTES, bind, serve_grpc};
 use sinternal_service::telemetry::{Role, serve_metrics};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -58,12 +58,16 @@ impl Options {
     }
 }
 
-/// Runs the reward service until `shutdown` resolves.
+/// Runs the reward service until `shutdown` resolves. Callers pass `guard` first.
 ///
 /// # Errors
 /// A port that is taken; a folder that cannot be made; a device that is not there; a transport that breaks down.
-pub async fn run(config: &RewardConfig, shutdown: impl Future<Output = ()>) -> Result<(), RewardError> {
-    let listener = bind(config.listen, "reward.listen").await?;
+pub async fn run(
+    config: &RewardConfig,
+    guard: Guard,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RewardError> {
+    let listener = Guarded::new(bind(config.listen, "reward.listen").await?, guard);
     let metrics = bind(config.metrics_listen, "reward.metrics_listen").await?;
     set_threads(config.threads);
     let options = Options::new(config)?;
@@ -91,12 +95,13 @@ pub async fn run(config: &RewardConfig, shutdown: impl Future<Output = ()>) -> R
 /// # Errors
 /// A cache folder or a remote judge that cannot be set up; a transport that breaks down.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Guarded>,
     options: Options,
     health: Health,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) -> Result<(), RewardError> {
+    let listener = listener.into();
     let stop = CancellationToken::new();
     let state = Arc::new(State::new(options, health.clone())?);
     let service = RewardServiceServer::new(Grpc { state, stop: stop.clone() })

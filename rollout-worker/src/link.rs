@@ -6,7 +6,7 @@ use crate::outbox::Outbox;
 use crate::sync::{Cache, Source};
 use sinternal_proto::pb::rollout_service_client::RolloutServiceClient;
 use sinternal_proto::{JobId, Policy, RolloutTask, TaskId, Trace, TraceOutcome, WorkerId, pb};
-use sinternal_service::connect::{Peer, RpcError, call, with_deadline};
+use sinternal_service::connect::{Channel, Peer, RpcError, call, with_deadline};
 use sinternal_service::metrics::TRACES_TOTAL;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
 /// Between looks at a generator that has no room, or is draining.
 pub(crate) const ROOM_POLL: Duration = Duration::from_millis(5);

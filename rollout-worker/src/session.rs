@@ -9,8 +9,9 @@ use sinternal_model::device::parse_device;
 use sinternal_model::{Kind, set_threads};
 use sinternal_proto::pb::rollout_service_client::RolloutServiceClient;
 use sinternal_proto::{Policy, WorkerId, pb};
+use sinternal_service::access::Credentials;
 use sinternal_service::config::{Device, RolloutWorkerConfig};
-use sinternal_service::connect::{Peer, call, channel};
+use sinternal_service::connect::{Channel, Peer, call, channel};
 use sinternal_service::health::Health;
 use sinternal_service::serve::bind;
 use sinternal_service::telemetry::{Role, serve_metrics};
@@ -18,7 +19,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tonic::transport::Channel;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -35,9 +35,11 @@ enum Ended {
 /// Runs a worker until `shutdown` resolves or the trainer dismisses it, then drains.
 ///
 /// # Errors
-/// A taken port; a cache that cannot be written; a model that does not load; a trainer that stays away.
+/// A taken port; a cache that cannot be written; a model that does not load; a trainer that stays away, or refuses the
+/// credentials.
 pub async fn run(
     config: &RolloutWorkerConfig,
+    credentials: &Credentials,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), WorkerError> {
     let metrics = bind(config.metrics_listen, "rollout_worker.metrics_listen").await?;
@@ -50,7 +52,7 @@ pub async fn run(
         std::future::pending::<()>().await;
     });
     let health = Health::starting();
-    let mut worker = Worker::new(config, health.clone(), stopped)?;
+    let mut worker = Worker::new(config, credentials, health.clone(), stopped)?;
     let serving = serve_metrics(metrics, Role::RolloutWorker, health, std::future::pending());
     tokio::select! {
         worked = worker.work() => worked,
@@ -73,6 +75,15 @@ struct Worker {
     stopped: watch::Receiver<bool>,
 }
 
+/// Errors that trying again would not mend.
+fn is_final(error: &WorkerError) -> bool {
+    match error {
+        WorkerError::Cache { .. } => true,
+        WorkerError::Rpc(error) => error.is_refusal(),
+        _ => false,
+    }
+}
+
 /// What a registration gives.
 struct Registration {
     worker: WorkerId,
@@ -82,11 +93,12 @@ struct Registration {
 impl Worker {
     fn new(
         config: &RolloutWorkerConfig,
+        credentials: &Credentials,
         health: Health,
         stopped: watch::Receiver<bool>,
     ) -> Result<Self, WorkerError> {
         let peer = Peer::new("trainer", &config.trainer);
-        let client = RolloutServiceClient::new(channel(&peer, CONNECT)?)
+        let client = RolloutServiceClient::new(channel(&peer, credentials, CONNECT)?)
             .max_decoding_message_size(sinternal_service::serve::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(sinternal_service::serve::MAX_MESSAGE_BYTES);
         let (device, kind) = match config.device {
@@ -135,7 +147,12 @@ impl Worker {
                 Err(error) => error,
             };
             self.health.set_not_ready("not connected to the trainer");
-            self.check_fatal(&error)?;
+            if let Some(why) = self.status().ended {
+                return Err(WorkerError::Generator(why));
+            }
+            if is_final(&error) {
+                return Err(error);
+            }
             if since.elapsed() > self.config.reconnect {
                 let (url, seconds) = (self.config.trainer.clone(), since.elapsed().as_secs_f64());
                 return Err(WorkerError::Away { url, seconds, last: error.to_string() });
@@ -146,20 +163,6 @@ impl Worker {
                 () = sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
-        }
-    }
-
-    /// Errors that trying again would not mend.
-    fn check_fatal(&self, error: &WorkerError) -> Result<(), WorkerError> {
-        if let Some(why) = self.status().ended {
-            return Err(WorkerError::Generator(why));
-        }
-        match error {
-            WorkerError::Cache { path, source } => {
-                let source = std::io::Error::new(source.kind(), source.to_string());
-                Err(WorkerError::Cache { path: path.clone(), source })
-            }
-            _ => Ok(()),
         }
     }
 

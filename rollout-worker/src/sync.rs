@@ -4,6 +4,7 @@ use crate::WorkerError;
 use sha2::Digest;
 use sinternal_proto::pb::rollout_service_client::RolloutServiceClient;
 use sinternal_proto::{Chunk, ModelFile, Policy, Sha256, WorkerId, pb};
+use sinternal_service::connect::Channel;
 use sinternal_service::connect::{Peer, RpcError, call, with_deadline};
 use sinternal_service::metrics::{WEIGHT_SYNC_FAILURES_TOTAL, WEIGHT_SYNC_SECONDS};
 use std::collections::HashSet;
@@ -11,7 +12,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tonic::transport::Channel;
 
 /// Fetches of one file before the worker gives up on it.
 const ATTEMPTS: u32 = 5;

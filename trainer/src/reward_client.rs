@@ -17,14 +17,16 @@ pub use source::VerifierSource;
 
 use sinternal_proto::pb::reward_service_client::RewardServiceClient;
 use sinternal_proto::{Invalid, ScoreRequest, ScoreResult, Sha256, VerifierSpec, pb};
-use sinternal_service::connect::{BadAddress, Peer, RetryError, RetryPolicy, RpcError, call, channel, retry};
+use sinternal_service::access::Credentials;
+use sinternal_service::connect::{
+    BadAddress, Channel, Peer, RetryError, RetryPolicy, RpcError, call, channel, retry,
+};
 use sinternal_service::serve::MAX_MESSAGE_BYTES;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tonic::Code;
-use tonic::transport::Channel;
 
 /// Requests of [`RewardClient::score_all`] that are under way at once.
 const SCORE_ALL_CAPACITY: usize = 256;
@@ -135,10 +137,10 @@ impl RewardClient {
     /// A client of the service at `url`, which need not be there yet.
     ///
     /// # Errors
-    /// The address is not `http://host:port`.
-    pub fn new(url: &str, options: RewardOptions) -> Result<Self, RewardError> {
+    /// The address cannot be called with these credentials.
+    pub fn new(url: &str, credentials: &Credentials, options: RewardOptions) -> Result<Self, RewardError> {
         let peer = Peer::new("reward service", url);
-        let channel = channel(&peer, options.connect)?;
+        let channel = channel(&peer, credentials, options.connect)?;
         Ok(Self { peer, channel, options, verifiers: Arc::default() })
     }
 

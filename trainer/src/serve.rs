@@ -8,9 +8,12 @@ use crate::rollouts::{HubOptions, RolloutHub};
 use crate::run_dir::RunDirError;
 use sinternal_proto::pb::job_service_server::JobServiceServer;
 use sinternal_proto::pb::rollout_service_server::RolloutServiceServer;
+use sinternal_service::access::Guard;
 use sinternal_service::config::TrainerConfig;
 use sinternal_service::health::Health;
-use sinternal_service::serve::{BindError, MAX_MESSAGE_BYTES, ServeError, bind, serve_grpc};
+use sinternal_service::serve::{
+    BindError, Guarded, MAX_JOB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, ServeError, bind, serve_grpc,
+};
 use sinternal_service::telemetry::{MetricsError, Role, serve_metrics};
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -72,12 +75,13 @@ pub struct Addresses {
 /// Runs a trainer until `shutdown` resolves, then drains: the running job stops at its next step boundary (and goes on in
 /// the next process), open calls end, all within about `config.drain`.
 ///
-/// `runner` makes the stages over the hub; `ready` is told the addresses once both are served.
+/// Callers pass `guard` first. `runner` makes the stages over the hub; `ready` is told the addresses once both are served.
 ///
 /// # Errors
 /// One line with the cause.
 pub async fn run(
     config: &TrainerConfig,
+    guard: Guard,
     runner: impl FnOnce(RolloutHub) -> Result<Arc<dyn Runner>, String>,
     ready: impl FnOnce(Addresses),
     shutdown: impl Future<Output = ()>,
@@ -101,7 +105,8 @@ pub async fn run(
             hub.close();
         }
     };
-    let serving = serve_grpc(grpc, routes(hub, manager), health.clone(), stop, config.drain / 4);
+    let serving =
+        serve_grpc(Guarded::new(grpc, guard), routes(hub, manager), health.clone(), stop, config.drain / 4);
     let measuring = serve_metrics(metrics, Role::Trainer, health.clone(), std::future::pending());
     health.set_ready();
     tracing::info!(address = %addresses.grpc, metrics = %addresses.metrics, "the trainer is ready");
@@ -116,7 +121,7 @@ fn routes(hub: RolloutHub, manager: JobManager) -> Routes {
     let rollouts = RolloutServiceServer::new(RolloutService::new(hub));
     let jobs = JobServiceServer::new(JobService::new(manager));
     Routes::new(rollouts.max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(jobs.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(jobs.max_decoding_message_size(MAX_JOB_MESSAGE_BYTES))
 }
 
 fn hub_options(config: &TrainerConfig, address: SocketAddr) -> HubOptions {

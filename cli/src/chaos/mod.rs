@@ -22,6 +22,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sinternal_proto::pb;
+use sinternal_service::access::Credentials;
 use sinternal_service::config::LogConfig;
 use sinternal_service::serve::shutdown_signal;
 use sinternal_service::telemetry::{Role, RunId, init_logging};
@@ -109,7 +110,7 @@ impl Counts {
 async fn rounds(args: &ChaosArgs, dir: &Path, counts: &mut Counts) -> anyhow::Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(args.seed);
     let mut fleet = Fleet::start(dir, args.workers).await?;
-    let mut jobs = Jobs::connect(&format!("http://{}", fleet.trainer))?;
+    let mut jobs = Jobs::connect(&format!("http://{}", fleet.trainer), &Credentials::default())?;
     let expected = undisturbed(&fleet, &mut jobs, dir).await?;
     let (mut job, mut since) = (submit(&mut jobs, dir).await?, Instant::now());
     let mut round = 0;

@@ -20,6 +20,7 @@ use cells::{Arm, Base, Cell, Models};
 use clap::Args;
 use results::Store;
 use run::Study;
+use sinternal_service::access::Credentials;
 use sinternal_service::config::LogConfig;
 use sinternal_service::serve::shutdown_signal;
 use sinternal_service::telemetry::{Role, RunId, init_logging};
@@ -126,7 +127,7 @@ fn measure(args: &StudyArgs, store: &Store, pending: Vec<Cell>, run_id: &RunId) 
         let mut cluster = Cluster::start(plan, run_id)?;
         let all = async {
             cluster.ready().await?;
-            let mut jobs = Jobs::connect(&trainer)?;
+            let mut jobs = Jobs::connect(&trainer, &Credentials::default())?;
             let total = pending.len();
             for (i, cell) in pending.into_iter().enumerate() {
                 if limit.is_some_and(|limit| started.elapsed() > limit) {

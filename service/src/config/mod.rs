@@ -21,7 +21,8 @@ mod strict;
 pub use error::{ConfigError, Invalid};
 pub use judge::JudgeConfig;
 pub use service::{
-    Device, LogConfig, LogFormat, RewardConfig, RolloutWorkerConfig, ServiceConfig, TrainerConfig, UpConfig,
+    AuthConfig, Device, LogConfig, LogFormat, MetricsConfig, RewardConfig, RolloutWorkerConfig,
+    ServiceConfig, TlsConfig, TrainerConfig, UpConfig,
 };
 pub use strict::parse_strict;
 

@@ -1,23 +1,36 @@
 //! What the service configuration must hold beyond its types.
 
-use super::{Config, Invalid, ServiceConfig};
+use super::{Config, Invalid, ServiceConfig, TlsConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 impl Config for ServiceConfig {
+    const OPTIONAL: &'static [&'static str] = &[
+        "tls.certificate",
+        "tls.key",
+        "tls.client_ca",
+        "tls.ca",
+        "tls.client_certificate",
+        "tls.client_key",
+        "auth.tokens",
+        "auth.token_file",
+    ];
+
     fn validate(&self) -> Result<(), Invalid> {
         let (trainer, reward, worker) = (&self.trainer, &self.reward, &self.rollout_worker);
+        for (key, address) in [("trainer.listen", trainer.listen), ("reward.listen", reward.listen)] {
+            self.may_listen(key, address)?;
+        }
         for (key, address) in [
-            ("trainer.listen", trainer.listen),
             ("trainer.metrics_listen", trainer.metrics_listen),
-            ("reward.listen", reward.listen),
             ("reward.metrics_listen", reward.metrics_listen),
             ("rollout_worker.metrics_listen", worker.metrics_listen),
         ] {
-            on_loopback(key, address)?;
+            self.may_tell_metrics(key, address)?;
         }
-        endpoint("trainer.reward", &trainer.reward)?;
-        endpoint("rollout_worker.trainer", &worker.trainer)?;
+        self.tls.validate()?;
+        self.endpoint("trainer.reward", &trainer.reward)?;
+        self.endpoint("rollout_worker.trainer", &worker.trainer)?;
         for (key, count) in [
             ("trainer.threads", trainer.threads),
             ("reward.threads", reward.threads),
@@ -49,22 +62,63 @@ impl Config for ServiceConfig {
     }
 }
 
-/// Nothing listens beyond loopback without TLS and a token, and neither exists yet.
-fn on_loopback(key: &str, address: SocketAddr) -> Result<(), Invalid> {
-    if address.ip().is_loopback() {
-        return Ok(());
+impl ServiceConfig {
+    /// Nothing but loopback is served without both TLS and tokens.
+    fn may_listen(&self, key: &str, address: SocketAddr) -> Result<(), Invalid> {
+        let needed = [("tls.certificate", &self.tls.certificate), ("auth.tokens", &self.auth.tokens)];
+        let missing: Vec<_> =
+            needed.iter().filter(|(_, file)| file.is_none()).map(|(key, _)| format!("`{key}`")).collect();
+        if address.ip().is_loopback() || missing.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "must be a loopback address such as 127.0.0.1:{} as long as {} is not set (`sinternal certs`, \
+             `sinternal token new`); it is {address}",
+            address.port(),
+            missing.join(" or ")
+        );
+        Err(Invalid::new(key, problem))
     }
-    let problem = format!("must be a loopback address such as 127.0.0.1:{}; it is {address}", address.port());
-    Err(Invalid::new(key, problem))
+
+    fn may_tell_metrics(&self, key: &str, address: SocketAddr) -> Result<(), Invalid> {
+        if address.ip().is_loopback() || self.metrics.allow_remote {
+            return Ok(());
+        }
+        let problem = format!(
+            "must be a loopback address such as 127.0.0.1:{} as long as `metrics.allow_remote` is not true; it \
+             is {address}",
+            address.port()
+        );
+        Err(Invalid::new(key, problem))
+    }
+
+    fn endpoint(&self, key: &str, url: &str) -> Result<(), Invalid> {
+        let checked = crate::connect::parse_endpoint(url).map_err(|problem| {
+            format!("must be an address such as http://127.0.0.1:7500; it is `{url}`: {problem}")
+        });
+        let uri = checked.map_err(|problem| Invalid::new(key, problem))?;
+        if uri.scheme_str() == Some("https") && self.tls.ca.is_none() {
+            return Err(Invalid::new(key, format!("needs `tls.ca` to know its server by; it is `{url}`")));
+        }
+        Ok(())
+    }
 }
 
-fn endpoint(key: &str, url: &str) -> Result<(), Invalid> {
-    crate::connect::parse_endpoint(url).map(drop).map_err(|problem| {
-        Invalid::new(
-            key,
-            format!("must be an address such as http://127.0.0.1:7500; it is `{url}`: {problem}"),
-        )
-    })
+impl TlsConfig {
+    /// What needs each other is there together.
+    fn validate(&self) -> Result<(), Invalid> {
+        let pairs = [
+            ("tls.certificate", &self.certificate, "tls.key", &self.key),
+            ("tls.key", &self.key, "tls.certificate", &self.certificate),
+            ("tls.client_ca", &self.client_ca, "tls.certificate", &self.certificate),
+            ("tls.client_certificate", &self.client_certificate, "tls.client_key", &self.client_key),
+            ("tls.client_key", &self.client_key, "tls.client_certificate", &self.client_certificate),
+        ];
+        match pairs.into_iter().find(|(_, given, _, needed)| given.is_some() && needed.is_none()) {
+            Some((key, _, needed, _)) => Err(Invalid::new(key, format!("needs `{needed}` beside it"))),
+            None => Ok(()),
+        }
+    }
 }
 
 fn at_least_one(key: &str, count: usize) -> Result<(), Invalid> {

@@ -22,6 +22,57 @@ pub struct ServiceConfig {
     pub up: UpConfig,
     /// Log lines of every role.
     pub log: LogConfig,
+    /// TLS of servers, and of those who call them.
+    pub tls: TlsConfig,
+    /// Tokens of servers, and of those who call them.
+    pub auth: AuthConfig,
+    /// The metrics ports of every role.
+    pub metrics: MetricsConfig,
+}
+
+/// Files of TLS, all in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The server's certificate with its chain; with it, trainer and reward service speak TLS alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The server's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Authorities of client certificates; with it, a server takes only clients that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+    /// Authorities by which a caller knows its server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The caller's certificate, where its server asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// The caller's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+}
+
+/// Files of tokens. A token itself never stands in the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Who may call what, as `sinternal token` writes it; with it, a server answers nobody without a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
+    /// The token with which a worker calls the trainer, and the trainer the reward service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// The ports of metrics and health. They speak plain HTTP and ask for no token: Prometheus has to scrape them, and
+/// they hold figures alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// They may listen beyond loopback.
+    pub allow_remote: bool,
 }
 
 /// The trainer process.

@@ -117,10 +117,6 @@ fn a_missing_file_is_named() {
 #[test]
 fn rules_are_checked_with_the_source() {
     assert_eq!(
-        refusal("", &[], &[("trainer.listen", "0.0.0.0:7500")]),
-        "command line: `trainer.listen` must be a loopback address such as 127.0.0.1:7500; it is 0.0.0.0:7500"
-    );
-    assert_eq!(
         refusal("[up]\nworkers = 0\n", &[], &[]),
         "service.toml: `up.workers` must be at least 1; it is 0"
     );
@@ -135,6 +131,65 @@ fn rules_are_checked_with_the_source() {
     );
     load_text("", &[], &[("trainer.listen", "127.0.0.1:0"), ("reward.listen", "[::1]:0")])
         .expect("free ports");
+}
+
+#[test]
+fn beyond_loopback_a_server_needs_tls_and_tokens() {
+    let beyond = ("trainer.listen", "0.0.0.0:7500");
+    let (certificate, key) = (("tls.certificate", "server.pem"), ("tls.key", "server.key"));
+    let tokens = ("auth.tokens", "tokens.toml");
+    for (given, missing) in [
+        (vec![], "`tls.certificate` or `auth.tokens`"),
+        (vec![certificate, key], "`auth.tokens`"),
+        (vec![tokens], "`tls.certificate`"),
+    ] {
+        let flags = [vec![beyond], given].concat();
+        assert_eq!(
+            refusal("", &[], &flags),
+            format!(
+                "command line: `trainer.listen` must be a loopback address such as 127.0.0.1:7500 as long as \
+                 {missing} is not set (`sinternal certs`, `sinternal token new`); it is 0.0.0.0:7500"
+            )
+        );
+    }
+    load_text("", &[], &[beyond, ("reward.listen", "[::]:7501"), certificate, key, tokens]).expect("both");
+
+    let metrics = ("rollout_worker.metrics_listen", "0.0.0.0:7582");
+    assert_eq!(
+        refusal("", &[], &[metrics, certificate, key, tokens]),
+        "command line: `rollout_worker.metrics_listen` must be a loopback address such as 127.0.0.1:7582 as long \
+         as `metrics.allow_remote` is not true; it is 0.0.0.0:7582"
+    );
+    load_text("[metrics]\nallow_remote = true\n", &[], &[metrics]).expect("allowed");
+}
+
+#[test]
+fn files_of_tls_come_together() {
+    for (given, needed) in [
+        ("tls.certificate", "tls.key"),
+        ("tls.key", "tls.certificate"),
+        ("tls.client_ca", "tls.certificate"),
+        ("tls.client_certificate", "tls.client_key"),
+        ("tls.client_key", "tls.client_certificate"),
+    ] {
+        let told = refusal("", &[], &[(given, "a.pem")]);
+        assert_eq!(told, format!("command line: `{given}` needs `{needed}` beside it"));
+    }
+    assert_eq!(
+        refusal("", &[], &[("rollout_worker.trainer", "https://far:7500")]),
+        "command line: `rollout_worker.trainer` needs `tls.ca` to know its server by; it is `https://far:7500`"
+    );
+    let message = refusal("", &[], &[("rollout_worker.trainer", "http://far:7500")]);
+    assert!(message.ends_with("beyond this machine it must begin with https://"), "{message}");
+    let secured = load_text("[tls]\nca = 'ca.pem'\n", &[("SINTERNAL__AUTH__TOKEN_FILE", "w.token")], &[]);
+    let secured = secured.expect("valid").value;
+    assert_eq!(secured.auth.token_file.as_deref(), Some(Path::new("w.token")));
+    let text = to_toml(&secured).expect("representable");
+    assert_eq!(parse_strict::<ServiceConfig>(&text, "shown").expect("valid"), secured);
+    assert_eq!(
+        refusal("[tls]\ncertificat = 'x'\n", &[], &[]),
+        "service.toml: unknown key `tls.certificat`; did you mean `tls.certificate`?"
+    );
 }
 
 #[test]

@@ -1,14 +1,23 @@
 //! Calling another process: channels with deadlines, single calls, retries; every error names the peer.
 
+mod address;
 mod retry;
+mod tls;
 
+pub use address::BadAddress;
 pub use retry::{RetryError, RetryPolicy, retry};
 
+pub(crate) use address::parse_endpoint;
+
+use crate::access::{Bearer, Credentials};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Response, Status};
+
+/// The way to a peer; puts the caller's token into every call.
+pub type Channel = InterceptedService<tonic::transport::Channel, Bearer>;
 
 /// A dead connection is noticed after at most twice this, even when nothing is sent.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -31,14 +40,6 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.role, self.url)
     }
-}
-
-/// The peer's address is none.
-#[derive(Debug, thiserror::Error)]
-#[error("{peer}: not an address such as http://127.0.0.1:7500: {problem}")]
-pub struct BadAddress {
-    peer: Peer,
-    problem: String,
 }
 
 /// A call that failed, or was not answered in time.
@@ -76,6 +77,13 @@ impl RpcError {
         }
     }
 
+    /// The peer does not take who calls, or this side does not take the peer: token, role or certificate are wrong, or one
+    /// speaks TLS and the other does not. Trying again would not mend it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status().is_some_and(is_refusal)
+    }
+
     /// The peer's answer, if it was one.
     #[must_use]
     pub fn status(&self) -> Option<&Status> {
@@ -90,19 +98,27 @@ impl RpcError {
 /// looks like from this side.
 #[must_use]
 pub fn is_transient(status: &Status) -> bool {
-    matches!(
+    let now = matches!(
         status.code(),
         Code::Unavailable
             | Code::DeadlineExceeded
             | Code::ResourceExhausted
             | Code::Unknown
             | Code::Cancelled
-    )
+    );
+    now && !is_refusal(status)
 }
 
-/// One line for a status: its message and the innermost cause.
+fn is_refusal(status: &Status) -> bool {
+    matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) || tls::problem(status).is_some()
+}
+
+/// One line for a status: its message and the innermost cause, or what is wrong with TLS and the way out.
 #[must_use]
 pub fn describe(status: &Status) -> String {
+    if let Some(problem) = tls::problem(status) {
+        return problem;
+    }
     let message = if status.message().is_empty() { status.code().description() } else { status.message() };
     let mut cause = std::error::Error::source(status);
     while let Some(inner) = cause.and_then(std::error::Error::source) {
@@ -117,27 +133,22 @@ pub fn describe(status: &Status) -> String {
 /// A channel that connects at its first call, and again after every loss.
 ///
 /// # Errors
-/// The address is not `http://host:port`.
-pub fn channel(peer: &Peer, connect_timeout: Duration) -> Result<Channel, BadAddress> {
-    let endpoint = parse_endpoint(&peer.url).map_err(|problem| BadAddress { peer: peer.clone(), problem })?;
-    Ok(endpoint
+/// The address is neither `https://host:port` nor `http://host:port` on this machine; there are no certificates to know
+/// the server by.
+pub fn channel(
+    peer: &Peer,
+    credentials: &Credentials,
+    connect_timeout: Duration,
+) -> Result<Channel, BadAddress> {
+    let endpoint = address::endpoint(peer, credentials)?;
+    let channel = endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
-        .connect_lazy())
-}
-
-pub(crate) fn parse_endpoint(url: &str) -> Result<Endpoint, String> {
-    if !url.starts_with("http://") {
-        return Err("it must begin with http://".into());
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| error.to_string())?;
-    match endpoint.uri().port() {
-        Some(_) => Ok(endpoint),
-        None => Err("it has no port".into()),
-    }
+        .connect_lazy();
+    Ok(InterceptedService::new(channel, credentials.bearer()))
 }
 
 /// Makes one call under a deadline.
@@ -198,27 +209,13 @@ mod tests {
         assert!(!error.is_transient());
     }
 
-    #[test]
-    fn addresses_need_scheme_and_port() {
-        let problem =
-            |url| channel(&Peer::new("reward", url), Duration::from_secs(1)).expect_err("bad").to_string();
-        assert_eq!(
-            problem("127.0.0.1:7501"),
-            "reward 127.0.0.1:7501: not an address such as http://127.0.0.1:7500: it must begin with http://"
-        );
-        assert_eq!(
-            problem("http://reward"),
-            "reward http://reward: not an address such as http://127.0.0.1:7500: it has no port"
-        );
-    }
-
     #[tokio::test]
     async fn a_refused_connection_is_transient_and_named() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         drop(listener);
         let peer = Peer::new("trainer", &url);
-        let channel = channel(&peer, Duration::from_secs(1)).expect("address");
+        let channel = channel(&peer, &Credentials::default(), Duration::from_secs(1)).expect("address");
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
         let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
         let check = health.check(request);
@@ -227,5 +224,16 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with(&format!("trainer {url}: health: ")), "{text}");
         assert!(text.contains("Connection refused"), "{text}");
+    }
+
+    #[test]
+    fn a_refused_token_is_final() {
+        for code in [Code::Unauthenticated, Code::PermissionDenied] {
+            let status = Box::new(Status::new(code, "no"));
+            let error = RpcError::Status { peer: peer(), what: "lease", status };
+            assert!(error.is_refusal() && !error.is_transient(), "{code:?}");
+        }
+        let status = Box::new(Status::unavailable("busy"));
+        assert!(!RpcError::Status { peer: peer(), what: "lease", status }.is_refusal());
     }
 }

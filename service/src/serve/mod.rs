@@ -1,29 +1,40 @@
 //! A server's life: bind → serve → shutdown asked → drain under a deadline → cut.
 
 mod bind;
-mod cut;
+mod connection;
+mod listener;
+mod page;
+mod plain;
 mod signal;
 
 pub use bind::{BindError, bind};
+pub use connection::Peered;
+pub use listener::Guarded;
+pub use page::serve_http;
 pub use signal::{exit_with_parent, shutdown_signal};
 
+use crate::access::answer;
 use crate::health::{Health, Readiness};
-use cut::CutStream;
+use axum::middleware::from_fn_with_state;
+use listener::{Connections, Protocol};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 /// Limit of one message, to be set on every generated client and server; weights travel in smaller chunks.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Limit of a job client's message: job files and what is asked about jobs.
+pub const MAX_JOB_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Limit of a call's headers.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// A dead client is noticed after at most twice this.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -57,18 +68,20 @@ pub enum ServeError {
 }
 
 /// Serves `routes`, gRPC health (as `health` says) and reflection until `shutdown` resolves; then takes no new
-/// connections and waits at most `drain` for the calls that run.
+/// connections and waits at most `drain` for the calls that run. Every call passes the listener's guard first.
 ///
 /// # Errors
 /// The transport broke down.
 pub async fn serve_grpc(
-    listener: TcpListener,
+    listener: impl Into<Guarded>,
     routes: Routes,
     health: Health,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) -> Result<Drained, ServeError> {
+    let listener = listener.into();
     let address = listener.local_addr().map_err(ServeError::Listener)?;
+    let guard = listener.guard.clone();
     let cut = CancellationToken::new();
     // Whatever ends this function, no connection outlives it.
     let cut_at_end = cut.clone().drop_guard();
@@ -77,13 +90,14 @@ pub async fn serve_grpc(
     let mut readiness = health.watch();
     tell(&mut readiness, &reporter).await;
     let routes = routes.add_service(health_service).add_service(reflection()?);
-    let connections = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .map(move |connection| connection.map(|stream| CutStream::new(stream, cut.clone())));
+    let routes = routes.into_axum_router().layer(from_fn_with_state(guard.clone(), answer));
+    let connections = Connections::new(listener, Protocol::Grpc, cut);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_routes(routes)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .max_concurrent_streams(guard.limits().streams)
+        .add_routes(routes.into())
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let reporting = report(readiness, reporter);
     let serving = async {

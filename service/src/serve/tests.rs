@@ -1,5 +1,6 @@
 use super::*;
-use crate::connect::{Peer, channel};
+use crate::access::{Credentials, Guard, Limits};
+use crate::connect::{Channel, Peer, channel};
 use sinternal_proto::pb;
 use sinternal_proto::pb::reward_service_client::RewardServiceClient;
 use sinternal_proto::pb::reward_service_server::{RewardService, RewardServiceServer};
@@ -7,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -57,14 +57,19 @@ struct Running {
 }
 
 async fn start(drain: Duration) -> Running {
+    start_with(Limits::default(), drain).await
+}
+
+async fn start_with(limits: Limits, drain: Duration) -> Running {
     let listener = bind("127.0.0.1:0".parse().expect("address"), "reward.listen").await.expect("free port");
     let address = listener.local_addr().expect("bound");
     let (slow, health, (stop, stopped)) = (Arc::new(Slow::default()), Health::starting(), oneshot::channel());
     let routes = Routes::new(RewardServiceServer::from_arc(Arc::clone(&slow)));
+    let listener = Guarded::new(listener, Guard::open(limits));
     let shutdown = async move { stopped.await.expect("the test stops it") };
     let server = tokio::spawn(serve_grpc(listener, routes, health.clone(), shutdown, drain));
     let peer = Peer::new("reward", &format!("http://{address}"));
-    let channel = channel(&peer, Duration::from_secs(5)).expect("address");
+    let channel = channel(&peer, &Credentials::default(), Duration::from_secs(5)).expect("address");
     Running { slow, health, channel, address, stop, server }
 }
 
@@ -130,6 +135,54 @@ async fn health_follows_readiness() {
     tokio::time::timeout(Duration::from_secs(10), told).await.expect("told in time");
     running.stop.send(()).expect("runs");
     assert_eq!(running.server.await.expect("joins").expect("serves"), Drained::Complete);
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_ends_at_the_servers_deadline() {
+    let limits = Limits { unary: Duration::from_millis(100), ..Limits::default() };
+    let running = start_with(limits, Duration::from_secs(5)).await;
+    let error = running.begin_call().await.await.expect("joins").expect_err("too late");
+    assert_eq!((error.code(), error.message()), (Code::DeadlineExceeded, "no answer within 0.1 s"));
+}
+
+#[tokio::test]
+async fn a_callers_own_deadline_is_kept_where_it_is_shorter() {
+    let running = start(Duration::from_secs(5)).await;
+    let mut client = RewardServiceClient::new(running.channel.clone());
+    let mut request = Request::new(pb::RewardStatusRequest {});
+    request.metadata_mut().insert("grpc-timeout", "50m".parse().expect("ASCII"));
+    let begun = Instant::now();
+    let error = client.reward_status(request).await.expect_err("too late");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(matches!(error.code(), Code::DeadlineExceeded | Code::Cancelled), "{error:?}");
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_shed_at_once_and_room_comes_back() {
+    let running = start_with(Limits { calls: 2, ..Limits::default() }, Duration::from_secs(5)).await;
+    let answers = [running.begin_call().await, running.begin_call().await];
+    let mut client = RewardServiceClient::new(running.channel.clone());
+    let error = client.reward_status(pb::RewardStatusRequest {}).await.expect_err("shed");
+    let told = "2 calls are running already; try again in a moment";
+    assert_eq!((error.code(), error.message()), (Code::ResourceExhausted, told));
+    for answer in answers {
+        running.slow.finish.notify_one();
+        answer.await.expect("joins").expect("answered");
+    }
+    running.slow.finish.notify_one();
+    running.begin_call().await.await.expect("joins").expect("there is room again");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_turned_away() {
+    let running = start_with(Limits { connections: 1, ..Limits::default() }, Duration::from_secs(5)).await;
+    running.says().await;
+    let mut second = tokio::net::TcpStream::connect(running.address).await.expect("the port listens");
+    let mut read = [0; 1];
+    let closed = tokio::io::AsyncReadExt::read(&mut second, &mut read);
+    let closed = tokio::time::timeout(Duration::from_secs(10), closed).await.expect("at once");
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    running.says().await;
 }
 
 #[test]

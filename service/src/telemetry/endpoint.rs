@@ -3,6 +3,7 @@
 use super::Role;
 use crate::health::{Health, Readiness};
 use crate::metrics::{BUILD_INFO, COUNT_BUCKETS, SECONDS_BUCKETS, STALENESS, describe_all};
+use crate::serve::serve_http;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -65,7 +66,7 @@ pub async fn serve_metrics(
             handle.run_upkeep();
         }
     };
-    let serving = axum::serve(listener, routes(handle.clone(), health)).with_graceful_shutdown(shutdown);
+    let serving = serve_http(listener, routes(handle.clone(), health), shutdown);
     tokio::select! {
         served = serving => Ok(served?),
         () = upkeep => Ok(()),

@@ -243,7 +243,7 @@ fn model() -> (tempfile::TempDir, ModelManifest) {
 #[tokio::test]
 async fn all_are_scored_in_the_order_of_the_requests() {
     let server = Running::start(&Fake::default()).await;
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     let requests: Vec<ScoreRequest> = (0..601).map(|i| math(&i.to_string())).collect();
     let results = client.score_all(requests).await.unwrap();
     let ids: Vec<String> = results.iter().map(|r| r.id.clone()).collect();
@@ -257,7 +257,7 @@ async fn a_session_outlives_a_killed_service_which_gets_its_verifier_again() {
     let first = Fake { answers: Some(7), ..Fake::default() };
     let server = Running::start(&first).await;
     let (dir, manifest) = model();
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let mut session = client.open(20);
     for i in 0..20 {
@@ -289,7 +289,7 @@ async fn a_verifier_that_was_replaced_is_loaded_again() {
     let fake = Fake::default();
     let server = Running::start(&fake).await;
     let (dir, manifest) = model();
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let mut session = client.open(4);
     session.send(safety("a", &manifest.hash)).await.unwrap();
@@ -305,7 +305,7 @@ async fn several_verifiers_are_loaded_beside_each_other_and_again_after_a_loss()
     let fake = Fake { judge: Arc::new(Mutex::new(Sha256::of(b"judge").0)), ..Fake::default() };
     let server = Running::start(&fake).await;
     let (dir, manifest) = model();
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     let own = client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let judge = client.load_beside(&VerifierSource::judge("strict")).await.unwrap();
     assert_eq!((&own, &judge), (&manifest.hash, &Sha256::of(b"judge")));
@@ -334,7 +334,7 @@ async fn files_go_in_bounded_chunks_and_only_where_they_are_missing() {
     let server = Running::start(&fake).await;
     let (dir, manifest) = model();
     let (weights, config) = (manifest.files[0].sha256.clone(), manifest.files[1].sha256.clone());
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let sent = std::mem::take(&mut fake.log.lock().unwrap().chunks);
     let large = |bytes| (weights.clone(), bytes);
@@ -355,7 +355,7 @@ async fn an_unreadable_file_is_named() {
     let server = Running::start(&Fake::default()).await;
     let (dir, manifest) = model();
     std::fs::remove_file(dir.path().join("b.json")).unwrap();
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     let error = client
         .load_verifier(&VerifierSource::own(manifest.clone(), dir.path()))
         .await
@@ -370,7 +370,8 @@ async fn an_outage_ends_with_the_address() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let outage = Duration::from_millis(400);
-    let client = RewardClient::new(&url, RewardOptions { outage, ..options() }).unwrap();
+    let client =
+        RewardClient::new(&url, &Credentials::default(), RewardOptions { outage, ..options() }).unwrap();
     let began = std::time::Instant::now();
     let mut session = client.open(4);
     session.send(math("a")).await.unwrap();
@@ -393,7 +394,9 @@ async fn an_outage_ends_with_the_address() {
 async fn a_request_without_answer_is_masked_and_the_others_are_not() {
     let server = Running::start(&Fake::default()).await;
     let request = Duration::from_millis(300);
-    let client = RewardClient::new(&server.url, RewardOptions { request, ..options() }).unwrap();
+    let client =
+        RewardClient::new(&server.url, &Credentials::default(), RewardOptions { request, ..options() })
+            .unwrap();
     let results = client.score_all(vec![math("a"), math("silent"), math("b")]).await.unwrap();
     assert_eq!((reward(&results[0]), reward(&results[2])), (1.0, 1.0));
     assert_eq!(results[1].outcome, ScoreOutcome::Masked { reason: "timeout".into() });
@@ -402,7 +405,7 @@ async fn a_request_without_answer_is_masked_and_the_others_are_not() {
 #[tokio::test]
 async fn what_the_service_refuses_for_good_ends_the_session() {
     let server = Running::start(&Fake::default()).await;
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     let error = client.score_all(vec![math("bad")]).await.unwrap_err().to_string();
     assert_eq!(error, format!("reward service {}: score: score.kind: is not specified", server.url));
     // Nothing was loaded through this client, so there is nothing to load again.
@@ -414,7 +417,7 @@ async fn what_the_service_refuses_for_good_ends_the_session() {
 #[tokio::test]
 async fn the_callers_mistakes_are_named() {
     let server = Running::start(&Fake::default()).await;
-    let client = RewardClient::new(&server.url, options()).unwrap();
+    let client = RewardClient::new(&server.url, &Credentials::default(), options()).unwrap();
     let twice = client.score_all(vec![math("silent"), math("silent")]).await.unwrap_err().to_string();
     assert_eq!(twice, "score request `silent`: is under way already");
     let (dir, manifest) = model();
@@ -422,7 +425,7 @@ async fn the_callers_mistakes_are_named() {
     let other = Sha256::of(b"other");
     let error = client.score_all(vec![safety("a", &other)]).await.unwrap_err().to_string();
     assert_eq!(error, format!("score request `a`: asks for verifier {other}; {} was loaded", manifest.hash));
-    assert!(RewardClient::new("reward:7501", options()).is_err());
+    assert!(RewardClient::new("reward:7501", &Credentials::default(), options()).is_err());
 }
 
 /// The real service, its port and its cache.
@@ -457,7 +460,7 @@ async fn the_real_service_is_restarted_in_the_middle() {
     lm.save_weights(dir.path(), sinternal_model::Kind::BFloat16).unwrap();
     let manifest = ModelManifest::of_folder(dir.path()).unwrap();
     let (address, stop, task) = real("127.0.0.1:0".parse().unwrap(), cache.path()).await;
-    let client = RewardClient::new(&format!("http://{address}"), options()).unwrap();
+    let client = RewardClient::new(&format!("http://{address}"), &Credentials::default(), options()).unwrap();
     client.load_verifier(&VerifierSource::own(manifest.clone(), dir.path())).await.unwrap();
     let mut session = client.open(64);
     let answer = "<think> plan </think> first press duskcap then steep done";

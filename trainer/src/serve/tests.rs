@@ -9,6 +9,7 @@ use sinternal_proto::{
     FinishReason, JobEvent, JobId, JobState, JobStatus, Message, PolicyVersion, RolloutTask, SampleIndex,
     Sampling, Segment, TaskId, Trace,
 };
+use sinternal_service::access::Limits;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -90,7 +91,7 @@ async fn start(config: TrainerConfig) -> Running {
     let ended = tokio::spawn(async move {
         let runner = |hub| Ok(Arc::new(Sampler { hub }) as Arc<dyn Runner>);
         let ready = |addresses| ready.send(addresses).expect("the test waits");
-        run(&config, runner, ready, async { drop(stopped.await) }).await
+        run(&config, Guard::open(Limits::default()), runner, ready, async { drop(stopped.await) }).await
     });
     Running { addresses: soon(addresses).await.expect("ready"), stop, ended }
 }
@@ -224,7 +225,10 @@ async fn two_trainers_do_not_share_their_runs() {
     let first = start(config(dir.path())).await;
     let runner = |hub| Ok(Arc::new(Sampler { hub }) as Arc<dyn Runner>);
     let config = config(dir.path());
-    let error = soon(run(&config, runner, |_| {}, std::future::pending())).await.unwrap_err().to_string();
+    let error = soon(run(&config, Guard::open(Limits::default()), runner, |_| {}, std::future::pending()))
+        .await
+        .unwrap_err()
+        .to_string();
     let text = "stop it, or choose another folder with --set trainer.runs=…";
     assert_eq!(error, format!("another trainer uses {}; {text}", dir.path().display()));
     first.stop.send(()).unwrap();

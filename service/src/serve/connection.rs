@@ -1,38 +1,59 @@
-//! Connections that can all be cut at once, when draining takes too long.
+//! One accepted connection, plain or over TLS, that can be cut when draining takes too long.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+/// Who called, as requests carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peered(pub SocketAddr);
+
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A connection that reads as aborted once its token is cancelled, which ends all that runs on it.
-pub(super) struct CutStream {
-    stream: TcpStream,
+pub(super) struct Connection {
+    stream: Stream,
+    peer: SocketAddr,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _share: OwnedSemaphorePermit,
 }
 
-impl CutStream {
-    pub(super) fn new(stream: TcpStream, cut: CancellationToken) -> Self {
-        Self { stream, cut: Box::pin(cut.cancelled_owned()) }
+impl Connection {
+    pub(super) fn new(
+        stream: Stream,
+        peer: SocketAddr,
+        cut: CancellationToken,
+        share: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), _share: share }
     }
 
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut Stream> {
         Pin::new(&mut self.get_mut().stream)
     }
 }
 
-impl Connected for CutStream {
-    type ConnectInfo = TcpConnectInfo;
+impl Connected for Connection {
+    type ConnectInfo = Peered;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peered {
+        Peered(self.peer)
     }
 }
 
-impl AsyncRead for CutStream {
+impl AsyncRead for Connection {
     // A server connection always waits for its next frame, so reads alone notice the cut.
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -46,7 +67,7 @@ impl AsyncRead for CutStream {
     }
 }
 
-impl AsyncWrite for CutStream {
+impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.stream().poll_write(cx, buf)
     }
@@ -69,5 +90,11 @@ impl AsyncWrite for CutStream {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
