@@ -6,6 +6,7 @@ mod advice;
 mod bench;
 mod chaos;
 mod checkpoint;
+mod certs;
 mod config;
 mod data;
 mod eval;
@@ -21,6 +22,7 @@ mod sampler;
 mod score;
 mod serve;
 mod study;
+mod token;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -95,6 +97,11 @@ enum Command {
     /// Check and show configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Make, list and revoke the tokens with which a trainer or reward service is called
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Make a private authority's certificates for servers and callers
+    Certs(certs::CertsArgs),
 }
 
 fn main() -> ExitCode {
@@ -137,6 +144,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Study(args) => study::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Config(command) => config::run(&command),
+        Command::Token(command) => token::run(&command),
+        Command::Certs(args) => certs::run(&args),
     }
 }
 
