@@ -91,7 +91,8 @@ pub(crate) fn trainer(args: &RoleArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let reward = RewardClient::new(&config.reward, &credentials, options)?;
         let pipeline = |hub| {
-            let options = PipelineOptions { device, trace_deadline: config.trace };
+            let data_roots = config.data_roots.clone();
+            let options = PipelineOptions { device, trace_deadline: config.trace, data_roots };
             Ok(Arc::new(Pipeline::new(hub, reward, options)) as Arc<dyn sinternal_trainer::jobs::Runner>)
         };
         sinternal_trainer::serve::run(&config, guard, pipeline, |_| (), shutdown_signal()?).await?;

@@ -8,6 +8,7 @@ mod data;
 mod grpo;
 mod learner;
 mod preset;
+mod roots;
 mod suites;
 mod verifier;
 
@@ -405,24 +406,40 @@ impl JobSpec {
     }
 
     fn resolve(&mut self, base: &Path) {
-        self.model = base.join(&self.model);
-        let data: Vec<&mut PathBuf> = match &mut self.data {
+        self.paths().into_iter().for_each(|(_, path)| *path = base.join(&*path));
+    }
+
+    /// Everything that the job's files and folders are read from, by its key.
+    fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let data: Vec<(&'static str, &mut PathBuf)> = match &mut self.data {
             DataSpec::World { .. } => Vec::new(),
-            DataSpec::Gsm8k { path, .. } => vec![path],
+            DataSpec::Gsm8k { path, .. } => vec![("data.path", path)],
             DataSpec::Prompts { path, collect, labelled } => {
-                [path, collect, labelled].into_iter().flatten().collect()
+                let keys = ["data.path", "data.collect", "data.labelled"];
+                keys.into_iter()
+                    .zip([path, collect, labelled])
+                    .filter_map(|(k, p)| Some((k, p.as_mut()?)))
+                    .collect()
             }
         };
         let verifier = self.verifier.as_mut().and_then(|v| v.model.as_mut());
         let policy = self.collect.as_mut().and_then(|c| c.policy.as_mut());
         let answers = self.sft.as_mut().and_then(|s| s.answers.as_mut());
-        let suites = self.suites.iter_mut().flat_map(|s| &mut s.sets).map(|set| &mut set.path);
         let second = self.audit.as_mut().and_then(|a| a.model.as_mut());
-        let paths = data.into_iter().chain(verifier).chain(policy).chain(answers).chain(suites).chain(second);
+        let suites =
+            self.suites.iter_mut().flat_map(|s| &mut s.sets).map(|set| ("suites.sets", &mut set.path));
         let guard = self.guard.as_mut().map(|guard| &mut guard.by);
         let curated =
             data::paths([Some(&mut self.critique), guard], &mut self.curate, &mut self.decontaminate);
-        paths.chain(curated).for_each(|path| *path = base.join(&*path));
+        let single = [
+            ("model", Some(&mut self.model)),
+            ("verifier.model", verifier),
+            ("collect.policy", policy),
+            ("sft.answers", answers),
+            ("audit.model", second),
+        ];
+        let single = single.into_iter().filter_map(|(key, path)| Some((key, path?)));
+        single.chain(data).chain(suites).chain(curated).collect()
     }
 
     fn check(&self) -> Result<(), String> {

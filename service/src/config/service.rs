@@ -87,6 +87,8 @@ pub struct TrainerConfig {
     pub reward: String,
     /// Folder of run directories.
     pub runs: PathBuf,
+    /// Folders in which every file and folder that a job names must lie; none: anywhere.
+    pub data_roots: Vec<PathBuf>,
     /// Threads of tensor operations.
     pub threads: usize,
     /// Where the learner computes.
@@ -215,6 +217,7 @@ impl Default for TrainerConfig {
             metrics_listen: loopback(7580),
             reward: "http://127.0.0.1:7501".into(),
             runs: "runs".into(),
+            data_roots: Vec::new(),
             threads: 2,
             device: Device::Cpu,
             lease: Duration::from_secs(30),

@@ -39,7 +39,7 @@ impl DataSections {
         let mut sections: Self = parse_strict(toml, origin).map_err(|e| e.to_string())?;
         let Self { critique, guard, curate, decontaminate } = &mut sections;
         let judges = [critique.as_mut(), guard.as_mut().map(|guard| &mut guard.by)];
-        paths(judges, curate, decontaminate).for_each(|path| *path = base_dir.join(&*path));
+        paths(judges, curate, decontaminate).for_each(|(_, path)| *path = base_dir.join(&*path));
         sections.check().map_err(|problem| format!("{origin}: {problem}"))?;
         Ok(sections)
     }
@@ -51,18 +51,20 @@ impl DataSections {
     }
 }
 
-/// The files and folders that these sections name.
+/// The files and folders that these sections name, by their keys.
 pub(super) fn paths<'a>(
     judges: [Option<&'a mut CritiqueSpec>; 2],
     curate: &'a mut CurateSettings,
     decontaminate: &'a mut DecontaminateSpec,
-) -> impl Iterator<Item = &'a mut PathBuf> {
-    let folder = |judge: &'a mut CritiqueSpec| match judge {
-        CritiqueSpec::Checkpoint(expert) => Some(&mut expert.model),
+) -> impl Iterator<Item = (&'static str, &'a mut PathBuf)> {
+    let folder = |(key, judge): (&'static str, Option<&'a mut CritiqueSpec>)| match judge? {
+        CritiqueSpec::Checkpoint(expert) => Some((key, &mut expert.model)),
         CritiqueSpec::World(_) | CritiqueSpec::Chat(_) => None,
     };
-    let sets = decontaminate.sets.iter_mut().map(|set| &mut set.path);
-    judges.into_iter().flatten().filter_map(folder).chain(&mut curate.labels).chain(sets)
+    let judges = ["critique.model", "guard.model"].into_iter().zip(judges).filter_map(folder);
+    let labels = curate.labels.iter_mut().map(|path| ("curate.labels", path));
+    let sets = decontaminate.sets.iter_mut().map(|set| ("decontaminate.sets", &mut set.path));
+    judges.chain(labels).chain(sets)
 }
 
 /// The expert that critiques collected answers. It sees S, the request and the answer, never the reasoning.

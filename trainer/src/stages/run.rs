@@ -35,6 +35,8 @@ pub struct PipelineOptions {
     pub device: Device,
     /// The longest wait for the next trace.
     pub trace_deadline: Duration,
+    /// Folders in which what jobs name must lie; none: anywhere.
+    pub data_roots: Vec<PathBuf>,
 }
 
 /// Runs jobs with these workers and this reward service.
@@ -57,6 +59,7 @@ impl Pipeline {
 impl Runner for Pipeline {
     fn check(&self, toml: &str, base_dir: &Path, runs: &Path) -> Result<Preflight, String> {
         let spec = JobSpec::parse(toml, "job file", base_dir)?;
+        spec.check_roots(&self.options.data_roots)?;
         let folder = ModelFolder::open(&spec.model).map_err(|e| e.to_string())?;
         let data = JobData::load(&spec).map_err(|e| e.to_string())?;
         data.check(&folder)?;
@@ -107,6 +110,8 @@ pub(super) struct Run {
 impl Run {
     async fn start(pipeline: &Pipeline, ctx: JobContext) -> Result<Self, StageError> {
         let spec = JobSpec::parse(&ctx.toml, "job file", &ctx.base_dir).map_err(StageError::Spec)?;
+        // Again: links may have changed while it waited.
+        spec.check_roots(&pipeline.options.data_roots).map_err(StageError::Spec)?;
         clean(&ctx)?;
         let resolved = toml::to_string(&spec).map_err(|e| StageError::Spec(e.to_string()))?;
         write_atomic(&ctx.run_dir.config(), resolved.as_bytes())?;
