@@ -7,27 +7,32 @@ use super::manager::{JobManager, Submission, Submitted};
 use crate::preflight::{Part, Preflight, RenderedPrompt, RoleMemory};
 use sinternal_proto::error::Invalid;
 use sinternal_proto::pb::{self, job_service_server};
-use sinternal_proto::{JobId, JobState, ServiceError};
+use sinternal_proto::{JobEvent, JobId, JobState, ServiceError};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 /// Job files are small; anything longer is a mistake.
 const LONGEST_TOML: usize = 1 << 20;
 const LONGEST_KEY: usize = 256;
+/// Streams of events at once. A watcher costs one task and the events that it is being sent.
+const MOST_WATCHERS: usize = 256;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct JobService {
     manager: JobManager,
+    watchers: Arc<Semaphore>,
 }
 
 impl JobService {
     /// Serves `manager`.
     #[must_use]
     pub fn new(manager: JobManager) -> Self {
-        Self { manager }
+        Self { manager, watchers: Arc::new(Semaphore::new(MOST_WATCHERS)) }
     }
 
     /// Work that waits for the disk.
@@ -86,8 +91,15 @@ impl job_service_server::JobService for JobService {
         request: Request<pb::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let request = request.into_inner();
+        let full =
+            |_| ServiceError::Exhausted(format!("{MOST_WATCHERS} watchers are there already; try later"));
+        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(full)?;
         let events = self.manager.watch(&JobId(request.job_id), request.cursor)?;
-        Ok(Response::new(Box::pin(events.map(|event| Ok(event.into())))))
+        let held = move |event: JobEvent| {
+            let _until_the_stream_ends = &place;
+            Ok(event.into())
+        };
+        Ok(Response::new(Box::pin(events.map(held))))
     }
 
     async fn cancel_job(&self, request: Request<pb::CancelJobRequest>) -> Result<Response<pb::Job>, Status> {

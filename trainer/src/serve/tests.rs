@@ -220,6 +220,34 @@ async fn a_running_job_is_cancelled_over_grpc() {
 }
 
 #[tokio::test]
+async fn watchers_are_bounded_and_their_places_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let trainer = start(config(dir.path())).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(jobs(trainer.addresses).await);
+    }
+    let job_id = soon(clients[0].submit_job(submission(""))).await.unwrap().into_inner().job_id;
+    let request = || pb::WatchJobRequest { job_id: job_id.clone(), cursor: 0 };
+    let mut streams = Vec::new();
+    for i in 0..256 {
+        streams.push(soon(clients[i / 128].watch_job(request())).await.unwrap());
+    }
+    let refused = soon(clients[2].watch_job(request())).await.unwrap_err();
+    let told = "256 watchers are there already; try later";
+    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, told));
+    drop(streams);
+    let again = async {
+        while clients[2].watch_job(request()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    trainer.stop.send(()).unwrap();
+    soon(trainer.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn two_trainers_do_not_share_their_runs() {
     let dir = tempfile::tempdir().unwrap();
     let first = start(config(dir.path())).await;

@@ -47,6 +47,13 @@ async fn act(ctx: &JobContext, resumed: &AtomicU32) -> Result<(), JobError> {
             ctx.events.log(LogLevel::Warn, "done");
             Ok(())
         }
+        "talk" => {
+            for i in 0..300 {
+                ctx.events.log(LogLevel::Info, format!("line {i}"));
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        }
         "fail" => Err(JobError::Failed("the model is missing".into())),
         "panic" => panic!("index out of bounds"),
         "wait" => {
@@ -405,4 +412,19 @@ async fn a_slow_watcher_is_told_what_it_missed() {
     let events = all_events(&manager, &id, 2).await;
     let gap = "warn: events 2 to 7 are no longer kept; metrics.jsonl has every step";
     assert_eq!(kinds(&events), [gap, "step 3", "3/3", "warn: done", "succeeded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_that_never_reads_holds_one_batch_of_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = open(dir.path()); // 50 events are kept
+    let id = submit(&manager, "talk");
+    let stalled = manager.watch(&id, 0).unwrap();
+    until(&manager, &id, JobState::Succeeded).await;
+    let events: Vec<JobEvent> = stalled.collect().await;
+    // What it was being sent, then a note of what it missed, then what is still kept: hundreds of lines passed it by.
+    let gap = events.windows(2).position(|pair| pair[1].cursor > pair[0].cursor + 1).unwrap();
+    assert!(gap < WATCH_BATCH + 2, "it held {} events", gap + 1);
+    assert_eq!(events.len() - gap - 1, 51);
+    assert!(events.last().unwrap().cursor > 300);
 }
