@@ -18,6 +18,10 @@ pub struct ChatTurn<'a> {
     pub content: &'a str,
 }
 
+/// What rendering a chat may cost, in the template engine's units: an instruction, or 64 bytes of text. A chat of a million
+/// tokens takes some hundred thousand; a template that never ends takes a second to get here.
+const TEMPLATE_FUEL: u64 = 2_000_000;
+
 /// A Hugging Face tokenizer with its chat template. Clones share its vocabulary.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -114,6 +118,7 @@ impl Tokenizer {
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build(); // as transformers does
         env.set_syntax(syntax.map_err(|e| ModelError::Template(e.to_string()))?);
+        env.set_fuel(Some(TEMPLATE_FUEL));
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
@@ -129,7 +134,13 @@ impl Tokenizer {
                 pad_token => special("pad_token"),
             },
         )
-        .map_err(|e| ModelError::Template(format!("{e:#}").replace('\n', " ")))
+        .map_err(|e| match e.kind() {
+            ErrorKind::OutOfFuel => ModelError::Template(format!(
+                "{}: its chat template does not end within {TEMPLATE_FUEL} steps; it may be hostile",
+                self.path.display()
+            )),
+            _ => ModelError::Template(format!("{e:#}").replace('\n', " ")),
+        })
     }
 
     /// Encodes text as it stands, without adding a beginning-of-text token.

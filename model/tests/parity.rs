@@ -193,6 +193,36 @@ fn a_template_that_takes_apart_what_is_not_trusted_is_refused() {
 }
 
 #[test]
+fn a_template_that_does_not_end_is_refused_in_bounded_time() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(fixtures().join("tokenizer-chatml").join(name), dir.path().join(name)).unwrap();
+    }
+    let numbers = "range(100000)";
+    for template in [
+        format!("{{% for a in {numbers} %}}{{% for b in {numbers} %}}x{{% endfor %}}{{% endfor %}}"),
+        format!("{{% for a in {numbers} %}}{{% for b in {numbers} %}}{{% endfor %}}{{% endfor %}}"),
+        "{{ 'x' * 1000000000 }}".to_owned(),
+        "{% set ns = namespace(t='x') %}{% for a in range(64) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}"
+            .to_owned(),
+        "{% macro again() %}{{ again() }}{{ again() }}{% endmacro %}{{ again() }}".to_owned(),
+    ] {
+        fs::write(dir.path().join("chat_template.jinja"), &template).unwrap();
+        let started = std::time::Instant::now();
+        let turns = [ChatTurn { role: "user", content: "hello" }];
+        let error = Tokenizer::load(dir.path()).unwrap().render(&turns, true).unwrap_err().to_string();
+        assert!(started.elapsed().as_secs() < 20, "{template}: {:?}", started.elapsed());
+        assert!(error.starts_with("chat template: ") && error.lines().count() == 1, "{error}");
+        if template.contains("endfor") {
+            assert!(
+                error.ends_with("does not end within 2000000 steps; it may be hostile"),
+                "{template}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn chats_render_and_encode_byte_for_byte() {
     let text = fs::read_to_string(fixtures().join("chats.json")).unwrap();
     let chats: Vec<Chat> = serde_json::from_str(&text).unwrap();
