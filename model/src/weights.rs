@@ -310,4 +310,61 @@ mod tests {
         assert!(nan.contains("tensor `a` holds a value that is not finite"), "{nan}");
         assert!(expected.len() == 1);
     }
+
+    mod foreign {
+        use super::*;
+        use proptest::prelude::*;
+        use proptest::sample::Index;
+        use proptest::test_runner::RngSeed;
+
+        /// Opens a file of these bytes and reads all that it claims to hold.
+        fn read_all(bytes: &[u8]) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(WEIGHTS);
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(checkpoint) = Checkpoint::open_file(&path) {
+                let names: Vec<String> = checkpoint.tensors.keys().cloned().collect();
+                names.iter().for_each(|name| drop(checkpoint.read(name)));
+            }
+        }
+
+        fn file(header: &str, data: usize) -> Vec<u8> {
+            let length = (header.len() as u64).to_le_bytes();
+            [&length[..], header.as_bytes(), &vec![0; data]].concat()
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig {
+                cases: 256, rng_seed: RngSeed::Fixed(20_260_603), failure_persistence: None, ..ProptestConfig::default()
+            })]
+
+            #[test]
+            fn any_bytes_are_weights_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+                read_all(&bytes);
+            }
+
+            #[test]
+            fn any_header_is_weights_or_an_error(
+                dtype in prop::sample::select(vec!["F32", "BF16", "F16", "I64", "Q7"]),
+                shape in proptest::collection::vec(prop_oneof![0..9u64, Just(u64::MAX), any::<u64>()], 0..4),
+                from in prop_oneof![0..9u64, any::<u64>()], length in prop_oneof![0..40u64, any::<u64>()],
+                data in 0..64usize,
+            ) {
+                let offsets = [from, from.wrapping_add(length)];
+                let header = serde_json::json!({"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}});
+                read_all(&file(&header.to_string(), data));
+            }
+
+            #[test]
+            fn changed_weights_are_weights_or_an_error(at in any::<Index>(), byte in any::<u8>(), kept in any::<Index>()) {
+                let header = r#"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]}}"#;
+                let mut bytes = file(header, 22);
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+                read_all(&bytes);
+                bytes.truncate(kept.index(bytes.len()));
+                read_all(&bytes);
+            }
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Random domain values survive conversion, encoding, decoding and conversion back (proptest, seed 1).
 
 use crate::{
-    Composition, Event, FinishReason, HelpGrader, JobEvent, JobId, JobState, JobStatus, Message, ModelFile,
-    ModelManifest, Policy, PolicyVersion, PromptKind, RewardComponents, RolloutTask, SampleIndex, Sampling,
-    ScoreOutcome, ScoreRequest, ScoreResult, Segment, Sha256, StepMetrics, TaskId, Trace, Verdict, pb,
+    Chunk, Composition, Event, FinishReason, HelpGrader, JobEvent, JobId, JobState, JobStatus, Message,
+    ModelFile, ModelManifest, Policy, PolicyVersion, PromptKind, RewardComponents, RolloutTask, SampleIndex,
+    Sampling, ScoreOutcome, ScoreRequest, ScoreResult, Segment, Sha256, StepMetrics, TaskId, Trace,
+    TraceOutcome, Verdict, VerifierLoad, pb,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -215,4 +216,63 @@ proptest! {
 
     #[test]
     fn job_events(value in job_event()) { travels::<_, pb::JobEvent>(value)?; }
+}
+
+/// Decodes and converts; a panic is the only failure.
+fn converts<D: TryFrom<W>, W: prost::Message + Default>(bytes: &[u8]) {
+    if let Ok(wire) = W::decode(bytes) {
+        drop(D::try_from(wire));
+    }
+}
+
+/// Reads the same bytes as every message that comes from outside.
+fn converts_as_everything(bytes: &[u8]) {
+    converts::<RolloutTask, pb::RolloutTask>(bytes);
+    converts::<Policy, pb::Policy>(bytes);
+    converts::<ModelManifest, pb::ModelManifest>(bytes);
+    converts::<Chunk, pb::Chunk>(bytes);
+    converts::<Trace, pb::Trace>(bytes);
+    converts::<(u64, TraceOutcome), pb::TraceAck>(bytes);
+    converts::<ScoreRequest, pb::ScoreRequest>(bytes);
+    converts::<ScoreResult, pb::ScoreResponse>(bytes);
+    converts::<VerifierLoad, pb::LoadVerifierStart>(bytes);
+    converts::<JobStatus, pb::Job>(bytes);
+    converts::<JobEvent, pb::JobEvent>(bytes);
+}
+
+/// A valid message of some kind.
+fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
+    use prost::Message as _;
+    prop_oneof![
+        task().prop_map(|v| pb::RolloutTask::from(v).encode_to_vec()),
+        policy().prop_map(|v| pb::Policy::from(v).encode_to_vec()),
+        trace().prop_map(|v| pb::Trace::from(v).encode_to_vec()),
+        score_request().prop_map(|v| pb::ScoreRequest::from(v).encode_to_vec()),
+        score_result().prop_map(|v| pb::ScoreResponse::from(v).encode_to_vec()),
+        job_event().prop_map(|v| pb::JobEvent::from(v).encode_to_vec()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_a_value_or_an_error(bytes in vec(any::<u8>(), 0..64)) {
+        converts_as_everything(&bytes);
+    }
+
+    #[test]
+    fn changed_messages_are_values_or_errors(
+        mut bytes in message_bytes(), edits in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6), cut in any::<bool>(),
+    ) {
+        for (at, byte) in edits {
+            let at = at.index(bytes.len().max(1));
+            match bytes.get_mut(at) {
+                Some(_) if cut => bytes.truncate(at),
+                Some(place) => *place = byte,
+                None => bytes.push(byte),
+            }
+        }
+        converts_as_everything(&bytes);
+    }
 }

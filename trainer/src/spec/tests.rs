@@ -178,3 +178,57 @@ fn suites_are_named_once_and_wait_for_no_later_step() {
         assert!(error.contains(expected), "{text}: {error}");
     }
 }
+
+mod foreign {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use proptest::test_runner::RngSeed;
+
+    /// One line with the job file's name, or a job.
+    fn is_read_or_refused(text: &str) -> Result<(), TestCaseError> {
+        if let Err(error) = JobSpec::parse(text, "job.toml", Path::new("/")) {
+            prop_assert!(error.starts_with("job.toml:") && error.lines().count() == 1, "{}", error);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 128, rng_seed: RngSeed::Fixed(20_260_601), failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_text_is_a_job_or_an_error(
+            text in "(?s).{0,120}|([a-z]{1,8}|\\[|\\]|=|\"|'|\\.|\n|-?[0-9]{1,20}|nan|inf| |\\{|\\}){0,60}",
+        ) {
+            is_read_or_refused(&text)?;
+        }
+
+        #[test]
+        fn a_changed_job_is_a_job_or_an_error(
+            at in any::<Index>(), removed in 0usize..24, put in "(?s).{0,3}|-1|1e999|nan|\\[x\\]|99999999999999999999|\"\"",
+        ) {
+            let text = toml::to_string(&JobSpec::default()).expect("a job file");
+            let chars: Vec<char> = text.chars().collect();
+            let at = at.index(chars.len());
+            let after = (at + removed).min(chars.len());
+            let changed: String = chars[..at].iter().copied().chain(put.chars()).chain(chars[after..].iter().copied()).collect();
+            is_read_or_refused(&changed)?;
+        }
+
+        #[test]
+        fn any_number_in_any_key_is_taken_or_refused(line in any::<Index>(), number in prop_oneof![
+            any::<i64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| format!("{n:e}")),
+            Just("nan".to_owned()), Just("-inf".to_owned()),
+        ]) {
+            let text = toml::to_string(&JobSpec::default()).expect("a job file");
+            let numeric = |line: &&str| line.split_once(" = ").is_some_and(|(_, v)| v.parse::<f64>().is_ok());
+            let lines: Vec<&str> = text.lines().filter(numeric).collect();
+            let chosen = lines[line.index(lines.len())];
+            let (key, _) = chosen.split_once(" = ").expect("a pair");
+            is_read_or_refused(&text.replacen(chosen, &format!("{key} = {number}"), 1))?;
+        }
+    }
+}

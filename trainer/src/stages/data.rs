@@ -415,4 +415,48 @@ mod tests {
         let error = read_lines(&path, |_, line| grpo_row(line, false)).unwrap_err().to_string();
         assert!(error.contains("p.jsonl:2:"), "{error}");
     }
+
+    mod foreign {
+        use super::*;
+        use proptest::prelude::*;
+        use proptest::sample::Index;
+        use proptest::test_runner::RngSeed;
+
+        /// Whatever the line is, each reader gives a row or an error.
+        fn read_as_everything(line: &str) {
+            drop(grpo_row(line, true));
+            drop(safety_row(line));
+            drop(labelled_row(line));
+            drop(gsm8k(0, line, "Box it."));
+        }
+
+        const LINES: [&str; 3] = [
+            r#"{"id": "a", "kind": "math", "spec": "s", "request": "1 + 1", "gold": "2", "must_use": ["x"], "truth": {}}"#,
+            r#"{"id": "a", "kind": "harmful", "request": "do x", "completion": "no", "unsafe": false}"#,
+            r#"{"question": "What is 2 + 2?", "answer": "Two and two.\n#### 1,004"}"#,
+        ];
+
+        proptest! {
+            #![proptest_config(ProptestConfig {
+                cases: 512, rng_seed: RngSeed::Fixed(20_260_602), failure_persistence: None, ..ProptestConfig::default()
+            })]
+
+            #[test]
+            fn any_line_is_a_row_or_an_error(line in "(?s).{0,60}|([\\[\\]{}:,\"]|null|1e999|\"[a-z]{0,3}\"|\\\\u[0-9a-f]{4}){0,40}") {
+                read_as_everything(&line);
+            }
+
+            #[test]
+            fn a_changed_line_is_a_row_or_an_error(
+                line in prop::sample::select(&LINES[..]), at in any::<Index>(), removed in 0usize..12, put in "(?s).{0,4}|null|\\[\\]|-1",
+            ) {
+                let chars: Vec<char> = line.chars().collect();
+                let at = at.index(chars.len());
+                let after = (at + removed).min(chars.len());
+                let changed: String =
+                    chars[..at].iter().copied().chain(put.chars()).chain(chars[after..].iter().copied()).collect();
+                read_as_everything(&changed);
+            }
+        }
+    }
 }
