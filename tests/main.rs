@@ -19,6 +19,7 @@ mod inputs;
 mod interrupt;
 mod judges;
 mod pipeline;
+mod secured;
 mod study;
 mod suites;
 mod support;
