@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+const CARGO_DENY: &str = "0.20.2";
+
 /// Builds the release binary and becomes `sinternal <command>`, so that signals and exit code are its own.
 pub(crate) fn release(root: &Path, command: &str, args: &[String]) -> anyhow::Result<ExitCode> {
     let built = build(root)?;
@@ -41,6 +43,22 @@ pub(crate) fn lint(root: &Path) -> anyhow::Result<ExitCode> {
         return Ok(formatted);
     }
     step(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+}
+
+/// Runs cargo-deny, of one version for everybody, which is built where it is not there yet.
+pub(crate) fn deny(root: &Path, checks: &[String]) -> anyhow::Result<ExitCode> {
+    let tools = target_dir(root)?.join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
+    let binary = tools.join("bin/cargo-deny");
+    if !binary.exists() {
+        let (into, version) = (tools.display().to_string(), format!("--version={CARGO_DENY}"));
+        let built = step(root, &["install", "cargo-deny", "--locked", &version, "--root", &into], &[])?;
+        if built != ExitCode::SUCCESS {
+            return Ok(built);
+        }
+    }
+    let status = Command::new(&binary).arg("check").args(checks).current_dir(root).status();
+    let status = status.with_context(|| format!("failed to run {}", binary.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs cargo and passes its exit code on.

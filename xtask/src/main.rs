@@ -6,6 +6,7 @@
 //! chaos ──────► setup ─► cargo build --release ─► sinternal chaos
 //! test ───────► setup ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
+//! deny ───────► cargo-deny of a fixed version into target/tools ─► licences, sources, advisories
 //! bench ──────► setup ─► Python environment, cargo build --release ─► sinternal bench and TRL in turn
 //! ```
 //!
@@ -66,6 +67,11 @@ enum Task {
     },
     /// Set up and check formatting and clippy, warnings as errors
     Lint,
+    /// Check licences, sources and advisories of all dependencies; builds cargo-deny the first time (minutes)
+    Deny {
+        /// Some of `licenses`, `sources`, `bans` and `advisories`; all unless given. Advisories are fetched from GitHub
+        checks: Vec<String>,
+    },
     /// Set up, build, and time GRPO steps against TRL on the same work; fails where a ratio is below its target
     Bench(bench::Options),
 }
@@ -116,6 +122,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
             cargo::lint(&root)
         }
+        Task::Deny { checks } => cargo::deny(&root, &checks),
         Task::Bench(options) => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
             bench::run(&root, &options)
