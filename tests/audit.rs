@@ -59,6 +59,6 @@ fn a_second_judge_beside_the_verifier_agrees_with_itself() {
         assert!(row.get("canaries").is_none(), "{row}");
         assert_eq!(row["audit_false_positives"], 0.0);
     }
-    let gap = cluster.scraped("sinternal_audit_gap").unwrap();
+    let gap = cluster.scraped(&format!("sinternal_audit_gap{{job=\"{id}\"}}")).unwrap();
     assert!(gap.abs() < 1e-5, "{gap}");
 }

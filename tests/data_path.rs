@@ -57,7 +57,7 @@ fn a_job_runs_and_its_numbers_hold() {
     let steps = format!("sinternal_steps_total{{job=\"{id}\",stage=\"grpo\"}}");
     assert_eq!(cluster.scraped(&steps), Some(3.0));
     assert_eq!(cluster.scraped("sinternal_rollouts_total{outcome=\"accepted\"}"), Some(3.0 * 6.0 * 4.0));
-    let exported = cluster.scraped("sinternal_logprob_mismatch_max").unwrap();
+    let exported = cluster.scraped(&format!("sinternal_logprob_mismatch_max{{job=\"{id}\"}}")).unwrap();
     assert_eq!(exported, number(&metrics[2], "logprob_mismatch_max"));
     // The checkpoint is a model like any other.
     let model = run.join("checkpoints/grpo-000003").display().to_string();
@@ -166,8 +166,8 @@ fn cispo_with_truncation_overlong_shaping_and_dynamic_sampling() {
     }
     assert!(refills >= 2.0, "{refills}");
     assert_eq!(cluster.scraped("sinternal_rollouts_total{outcome=\"accepted\"}"), Some(samples));
-    assert_eq!(cluster.scraped("sinternal_refilled_groups_total"), Some(refills));
-    let effective = cluster.scraped("sinternal_importance_effective").unwrap();
+    assert_eq!(cluster.scraped(&format!("sinternal_refilled_groups_total{{job=\"{id}\"}}")), Some(refills));
+    let effective = cluster.scraped(&format!("sinternal_importance_effective{{job=\"{id}\"}}")).unwrap();
     assert!((effective - number(&metrics[2], "importance_effective")).abs() < 1e-12);
 }
 

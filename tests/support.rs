@@ -362,9 +362,10 @@ impl Cluster {
         });
     }
 
-    /// The value of a sample of the trainer's metrics endpoint.
+    /// The value of a sample of the trainer's metrics endpoint, named without the label that all have.
     pub(crate) fn scraped(&self, sample: &str) -> Option<f64> {
         let text = http_get(self.metrics, "/metrics");
+        let text = text.replace("{role=\"trainer\"}", "").replace("{role=\"trainer\",", "{");
         let line = text.lines().find(|l| l.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit_once(' ')?.1.parse().ok()
     }

@@ -9,7 +9,7 @@ use crate::verifier::{Judge, Verification, VerifierOptions, engine, judged, step
 use sinternal_model::engine::{Choice, Engine, Finish, Finished, Request, SamplingParams};
 use sinternal_model::{ChatTurn, ModelError, ModelFolder, Tokenizer, untrusted};
 use sinternal_proto::GuardFamily;
-use sinternal_service::metrics::GUARD_CONTROVERSIAL_TOTAL;
+use sinternal_service::metrics;
 use std::path::Path;
 
 /// A guard writes three short lines at most, and ends at its verdict.
@@ -48,7 +48,7 @@ impl Guard {
         match of[..] {
             [safe, unsafe_, controversial] => {
                 if controversial > safe.max(unsafe_) {
-                    metrics::counter!(GUARD_CONTROVERSIAL_TOTAL).increment(1);
+                    metrics::guard_controversial_total().increment(1);
                 }
                 match self.controversial_is_safe {
                     true => judged(written, either(safe, controversial), unsafe_),

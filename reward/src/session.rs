@@ -3,13 +3,11 @@
 use crate::grade::{Graded, Reward, conclude, grade, masked};
 use crate::state::{Loaded, State};
 use crate::template::Template;
-use crate::thread::{JUDGE_FAILED, Unanswered, VERIFIER_CRASHED, VERIFIER_REFUSED};
+use crate::thread::{Unanswered, VERIFIER_REFUSED};
 use sinternal_proto::{
     INVALID_CRITIQUE, Invalid, ScoreOutcome, ScoreRequest, ScoreResult, ServiceError, Verdict, pb,
 };
-use sinternal_service::metrics::{
-    PARSE_FAILURES_TOTAL, SCORE_CACHE_HITS_TOTAL, SCORE_SECONDS, SCORED_TOTAL, VERDICTS_TOTAL,
-};
+use sinternal_service::metrics::{self, mask_label};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,7 +112,7 @@ impl State {
             ScoreOutcome::Masked { reason } => (&self.masked, mask_label(reason)),
         };
         count.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!(SCORED_TOTAL, "outcome" => label).increment(1);
+        metrics::scored_total(label).increment(1);
     }
 }
 
@@ -127,19 +125,29 @@ fn verdict_label(verdict: Option<Verdict>) -> &'static str {
     }
 }
 
-/// One of few labels, whatever the reason says in detail.
-fn mask_label(reason: &str) -> &'static str {
-    let known = [INVALID_CRITIQUE, TIMEOUT, VERIFIER_CRASHED, VERIFIER_REFUSED, JUDGE_FAILED, GRADER_CRASHED];
-    known.into_iter().find(|label| reason.starts_with(label)).unwrap_or("masked")
+/// An answer that is being scored, for as long as it is; also where nobody waits for it any more.
+struct BeingScored;
+
+impl BeingScored {
+    fn new() -> Self {
+        metrics::scoring_requests().increment(1.0);
+        Self
+    }
+}
+
+impl Drop for BeingScored {
+    fn drop(&mut self) {
+        metrics::scoring_requests().decrement(1.0);
+    }
 }
 
 /// Scores one answer within the deadline.
 async fn score(state: Arc<State>, request: ScoreRequest, loaded: Option<Loaded>) -> ScoreResult {
-    let (id, arrived) = (request.id.clone(), Instant::now());
+    let (id, arrived, _counted) = (request.id.clone(), Instant::now(), BeingScored::new());
     let outcome = tokio::time::timeout(state.options.deadline, judge(&state, request, loaded))
         .await
         .unwrap_or_else(|_| masked(TIMEOUT));
-    metrics::histogram!(SCORE_SECONDS).record(arrived.elapsed());
+    metrics::score_seconds().record(arrived.elapsed());
     ScoreResult { id, outcome }
 }
 
@@ -148,7 +156,7 @@ async fn judge(state: &State, request: ScoreRequest, loaded: Option<Loaded>) -> 
     let key = request.fingerprint();
     let (outcome, hit) = state.cache.get_or_score(key, ask(state, request, &loaded)).await;
     if hit {
-        metrics::counter!(SCORE_CACHE_HITS_TOTAL).increment(1);
+        metrics::score_cache_hits_total().increment(1);
     }
     outcome
 }
@@ -169,9 +177,12 @@ async fn ask(state: &State, request: ScoreRequest, loaded: &Loaded) -> ScoreOutc
         Some(Graded::Ask { question, components }) => (question, components),
         None => return masked(GRADER_CRASHED),
     };
-    match loaded.handle.verify(question).await {
+    let (kind, asked) = (loaded.handle.kind(), Instant::now());
+    let answer = loaded.handle.verify(question).await;
+    metrics::verifier_seconds(kind).record(asked.elapsed());
+    match answer {
         Ok(verification) => {
-            count_verdict(loaded.handle.kind(), verification.verdict);
+            count_verdict(kind, verification.verdict);
             conclude(reward, components, verification)
         }
         Err(unanswered) => {
@@ -194,9 +205,9 @@ fn count_verdict(kind: &'static str, verdict: Verdict) {
         Verdict::Unsafe => "unsafe",
         Verdict::Invalid => "invalid",
     };
-    metrics::counter!(VERDICTS_TOTAL, "reward" => kind, "outcome" => outcome).increment(1);
+    metrics::verdicts_total(kind, outcome).increment(1);
     if verdict == Verdict::Invalid {
-        metrics::counter!(PARSE_FAILURES_TOTAL, "reward" => kind).increment(1);
+        metrics::parse_failures_total(kind).increment(1);
     }
 }
 
@@ -277,11 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn reasons_become_few_labels() {
+    fn every_reason_has_a_label_of_its_own() {
         let refused = Unanswered::Refused("request 7: the prompt has 5000 tokens".into()).to_string();
         assert_eq!(mask_label(&refused), VERIFIER_REFUSED);
         assert_eq!(mask_label(&Unanswered::Crashed.to_string()), "verifier crashed");
-        assert_eq!(mask_label("reward: `p_safe` was not measured"), "masked");
+        assert_eq!(mask_label(&Unanswered::Failed("HTTP 500".into()).to_string()), "judge failed");
+        for reason in [INVALID_CRITIQUE, TIMEOUT, GRADER_CRASHED] {
+            assert_eq!(mask_label(reason), reason);
+        }
         assert_eq!(verdict_label(Some(Verdict::Unsafe)), "unsafe");
     }
 }

@@ -11,7 +11,7 @@ use sinternal_proto::{
 };
 use sinternal_service::config::JudgeConfig;
 use sinternal_service::health::Health;
-use sinternal_service::metrics::VERIFIER_LOADS_TOTAL;
+use sinternal_service::metrics;
 use std::collections::BTreeMap;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
@@ -195,7 +195,7 @@ impl Loading<'_> {
         let folder = blocking(move || receiving.finish()).await?;
         let started = Handle::load(&self.verifier, folder, self.state.options.verifier).await;
         let outcome = if started.is_ok() { "loaded" } else { "refused" };
-        metrics::counter!(VERIFIER_LOADS_TOTAL, "outcome" => outcome).increment(1);
+        metrics::verifier_loads_total(outcome).increment(1);
         let handle = started.map_err(unloadable)?;
         self.state.install(Loaded { identity: self.identity.clone(), handle }, &self.keep);
         Ok(self.identity)

@@ -9,7 +9,7 @@ use sinternal_model::engine::{
 };
 use sinternal_model::{CausalLm, Device, Kind, ModelFolder, Tokenizer};
 use sinternal_proto::{MOST_CRITIQUES, Verdict};
-use sinternal_service::metrics::SHARED_PROMPT_TOKENS_TOTAL;
+use sinternal_service::metrics;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -229,11 +229,15 @@ pub(crate) fn engine(
     Ok((engine, folder.tokenizer))
 }
 
-/// A step of the engine, whose copied tokens are counted.
+/// A step of the engine, whose tokens and time are counted.
 pub(crate) fn step(engine: &mut Engine) -> Vec<Finished> {
-    let before = engine.stats().shared_tokens;
+    let before = engine.stats();
     let finished = engine.step();
-    metrics::counter!(SHARED_PROMPT_TOKENS_TOTAL).increment(engine.stats().shared_tokens - before);
+    let after = engine.stats();
+    metrics::generated_tokens_total().increment(after.generated_tokens - before.generated_tokens);
+    metrics::prefilled_tokens_total().increment(after.prefilled_tokens - before.prefilled_tokens);
+    metrics::shared_prompt_tokens_total().increment(after.shared_tokens - before.shared_tokens);
+    metrics::engine_step_seconds().record(after.busy - before.busy);
     finished
 }
 

@@ -8,10 +8,7 @@ use sinternal_model::{CausalLm, ChatTurn, Device, Kind, ModelFolder};
 use sinternal_proto::{
     FinishReason, JobId, ModelFile, Policy, PolicyVersion, RolloutTask, SampleIndex, Segment, TaskId, Trace,
 };
-use sinternal_service::metrics::{
-    GENERATED_TOKENS_TOTAL, KV_BYTES, KV_USED_BYTES, POLICY_VERSION, PREEMPTIONS_TOTAL, RUNNING_SEQUENCES,
-    SHARED_PROMPT_TOKENS_TOTAL, WAITING_SEQUENCES,
-};
+use sinternal_service::metrics;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,7 +154,7 @@ impl Generator {
             while let Ok(command) = self.inbox.try_recv() {
                 self.obey(command)?;
             }
-            let finished = self.held.as_mut().map(|held| held.engine.step()).unwrap_or_default();
+            let finished = self.held.as_mut().map(|held| timed_step(&mut held.engine)).unwrap_or_default();
             for one in finished {
                 if !self.hand_out(one)? {
                     return Ok(());
@@ -197,7 +194,7 @@ impl Generator {
         }
         self.confirmed = true;
         self.status.lock().unwrap_or_else(PoisonError::into_inner).taken = Some(policy.version);
-        metrics::gauge!(POLICY_VERSION, "role" => "rollout-worker").set(policy.version.0 as f64);
+        metrics::policy_version().set(policy.version.0 as f64);
         self.start_deferred()
     }
 
@@ -227,6 +224,7 @@ impl Generator {
             Engine::new(lm, folder.end_of_text.clone(), version.0, options).with_decoder(move |tokens| {
                 tokenizer.decode(tokens).expect("sampled tokens are in the vocabulary")
             });
+        metrics::kv_budget_bytes().set(self.options.kv_budget_bytes as f64);
         self.counted = EngineStats::default();
         self.held = Some(Held { folder, engine, side_files });
         tracing::info!(%version, dir = %dir.display(), "loaded a model");
@@ -332,14 +330,15 @@ impl Generator {
     fn tell(&mut self) {
         let stats = self.held.as_ref().map(|held| held.engine.stats()).unwrap_or_default();
         let deferred: usize = self.deferred.iter().map(|t| t.samples.len()).sum();
-        metrics::gauge!(RUNNING_SEQUENCES).set(stats.running as f64);
-        metrics::gauge!(WAITING_SEQUENCES).set((stats.waiting + deferred) as f64);
-        metrics::gauge!(KV_BYTES).set(stats.kv_bytes as f64);
-        metrics::gauge!(KV_USED_BYTES).set(stats.kv_used_bytes as f64);
+        metrics::running_sequences().set(stats.running as f64);
+        metrics::waiting_sequences().set((stats.waiting + deferred) as f64);
+        metrics::kv_bytes().set(stats.kv_bytes as f64);
+        metrics::kv_used_bytes().set(stats.kv_used_bytes as f64);
         let since = |of: fn(&EngineStats) -> u64| of(&stats) - of(&self.counted);
-        metrics::counter!(GENERATED_TOKENS_TOTAL).increment(since(|s| s.generated_tokens));
-        metrics::counter!(SHARED_PROMPT_TOKENS_TOTAL).increment(since(|s| s.shared_tokens));
-        metrics::counter!(PREEMPTIONS_TOTAL).increment(since(|s| s.preemptions));
+        metrics::generated_tokens_total().increment(since(|s| s.generated_tokens));
+        metrics::prefilled_tokens_total().increment(since(|s| s.prefilled_tokens));
+        metrics::shared_prompt_tokens_total().increment(since(|s| s.shared_tokens));
+        metrics::preemptions_total().increment(since(|s| s.preemptions));
         self.counted = stats;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.version = PolicyVersion(self.held.as_ref().map_or(0, |held| held.engine.version()));
@@ -347,6 +346,13 @@ impl Generator {
         status.tasks =
             self.running.values().map(|a| a.task).chain(self.deferred.iter().map(|t| t.task)).collect();
     }
+}
+
+fn timed_step(engine: &mut Engine) -> Vec<Finished> {
+    let before = engine.stats().busy;
+    let finished = engine.step();
+    metrics::engine_step_seconds().record(engine.stats().busy - before);
+    finished
 }
 
 /// Root of a task's random numbers: the same on every worker and in a resumed job.

@@ -7,12 +7,12 @@ use crate::sync::{Cache, Source};
 use sinternal_proto::pb::rollout_service_client::RolloutServiceClient;
 use sinternal_proto::{JobId, Policy, RolloutTask, TaskId, Trace, TraceOutcome, WorkerId, pb};
 use sinternal_service::connect::{Channel, Peer, RpcError, call, with_deadline};
-use sinternal_service::metrics::TRACES_TOTAL;
+use sinternal_service::metrics;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Between looks at a generator that has no room, or is draining.
@@ -85,7 +85,9 @@ impl Link {
             wait_ms: u64::try_from(LEASE_WAIT.as_millis()).unwrap_or(u64::MAX),
         };
         let mut client = self.client.clone();
+        let asked = Instant::now();
         let response = call(&self.peer, "lease", self.call + LEASE_WAIT, client.lease(request)).await?;
+        metrics::lease_wait_seconds().record(asked.elapsed());
         if let Some(policy) = response.policy {
             want(wanted, policy.try_into()?);
         }
@@ -285,6 +287,6 @@ fn settle(outbox: &mut Outbox, ack: pb::TraceAck) -> Result<(), WorkerError> {
             "rejected"
         }
     };
-    metrics::counter!(TRACES_TOTAL, "outcome" => label).increment(1);
+    metrics::traces_total(label).increment(1);
     Ok(())
 }

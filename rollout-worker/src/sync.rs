@@ -6,7 +6,7 @@ use sinternal_proto::pb::rollout_service_client::RolloutServiceClient;
 use sinternal_proto::{Chunk, ModelFile, Policy, Sha256, WorkerId, pb};
 use sinternal_service::connect::Channel;
 use sinternal_service::connect::{Peer, RpcError, call, with_deadline};
-use sinternal_service::metrics::{WEIGHT_SYNC_FAILURES_TOTAL, WEIGHT_SYNC_SECONDS};
+use sinternal_service::metrics;
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -83,7 +83,7 @@ impl Cache {
         }
         let folder = self.link(policy)?;
         self.sweep(policy, keep)?;
-        metrics::histogram!(WEIGHT_SYNC_SECONDS).record(started.elapsed().as_secs_f64());
+        metrics::weight_sync_seconds().record(started.elapsed().as_secs_f64());
         Ok(folder)
     }
 
@@ -93,7 +93,7 @@ impl Cache {
             match self.attempt(file, source).await {
                 Ok(()) => return Ok(()),
                 Err(Failed::Corrupt(problem)) => {
-                    metrics::counter!(WEIGHT_SYNC_FAILURES_TOTAL).increment(1);
+                    metrics::weight_sync_failures_total().increment(1);
                     tracing::warn!(
                         file = file.name,
                         attempt,
@@ -102,7 +102,7 @@ impl Cache {
                     );
                 }
                 Err(Failed::Other(error)) => {
-                    metrics::counter!(WEIGHT_SYNC_FAILURES_TOTAL).increment(1);
+                    metrics::weight_sync_failures_total().increment(1);
                     return Err(error);
                 }
             }
@@ -142,6 +142,7 @@ impl Cache {
                 return Err(Failed::Corrupt(format!("more than the {} bytes announced", file.size_bytes)));
             }
         }
+        metrics::weight_sync_bytes_total().increment(size);
         if hex::encode(hasher.finalize()) != file.sha256.0 {
             return Err(Failed::Corrupt("the whole file does not match its hash".into()));
         }

@@ -14,7 +14,7 @@ use sinternal_service::health::Health;
 use sinternal_service::serve::{
     BindError, Guarded, MAX_JOB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, ServeError, bind, serve_grpc,
 };
-use sinternal_service::telemetry::{MetricsError, Role, serve_metrics};
+use sinternal_service::telemetry::{MetricsError, Role, install, serve_metrics};
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -92,6 +92,7 @@ pub async fn run(
         grpc: grpc.local_addr().map_err(ServeError::Listener)?,
         metrics: metrics.local_addr().map_err(MetricsError::Serve)?,
     };
+    install(Role::Trainer)?;
     let _lock = lock(&config.runs)?;
     let hub = RolloutHub::new(hub_options(config, addresses.grpc))?;
     let manager = JobManager::open(jobs_options(config), runner(hub.clone()).map_err(TrainerError::Runner)?)?;

@@ -299,6 +299,7 @@ impl Config for JobSpec {
         "curate",
         "sft.answers",
         "sft.lora",
+        "learner.peak_flops",
         "grpo.clip_high",
         "grpo.dual_clip",
         "grpo.importance",

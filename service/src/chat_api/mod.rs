@@ -31,7 +31,7 @@ pub use settings::{ChatSettings, TokenLimitField};
 pub use totals::ChatTotals;
 
 use crate::connect::Peer;
-use crate::metrics::CHAT_CALL_SECONDS;
+use crate::metrics;
 use api_key::ApiKey;
 use attempts::Attempts;
 use cache::{Cache, CacheKey};
@@ -160,7 +160,7 @@ impl Shared {
         self.counts.call();
         let started = Instant::now();
         let (hints, outcome) = self.transport.call(body).await;
-        metrics::histogram!(CHAT_CALL_SECONDS).record(started.elapsed().as_secs_f64());
+        metrics::chat_call_seconds().record(started.elapsed().as_secs_f64());
         let asked = outcome.as_ref().err().and_then(ChatProblem::retry_after);
         if let Some(wait) = hints.exhausted.max(asked) {
             self.pace().close(Instant::now(), wait);

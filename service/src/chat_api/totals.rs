@@ -1,9 +1,7 @@
 //! What a client has done so far, for reports and as metrics.
 
 use super::{ChatAnswer, ChatError, ChatSettings, Source};
-use crate::metrics::{
-    CHAT_COST, CHAT_INPUT_TOKENS_TOTAL, CHAT_OUTPUT_TOKENS_TOTAL, CHAT_REQUESTS_TOTAL, CHAT_RETRIES_TOTAL,
-};
+use crate::metrics;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -76,7 +74,7 @@ impl Counts {
 
     pub(super) fn retry(&self) {
         self.totals().retries += 1;
-        metrics::counter!(CHAT_RETRIES_TOTAL).increment(1);
+        metrics::chat_retries_total().increment(1);
     }
 
     pub(super) fn cache_failure(&self) {
@@ -93,7 +91,7 @@ impl Counts {
             Err(_) => (&mut totals.failed, "failed"),
         };
         *count += 1;
-        metrics::counter!(CHAT_REQUESTS_TOTAL, "outcome" => label).increment(1);
+        metrics::chat_requests_total(label).increment(1);
     }
 
     /// What the server charges for.
@@ -105,10 +103,10 @@ impl Counts {
         };
         totals.input_tokens = totals.input_tokens.saturating_add(usage.input_tokens);
         totals.output_tokens = totals.output_tokens.saturating_add(usage.output_tokens);
-        metrics::counter!(CHAT_INPUT_TOKENS_TOTAL).increment(usage.input_tokens);
-        metrics::counter!(CHAT_OUTPUT_TOKENS_TOTAL).increment(usage.output_tokens);
+        metrics::chat_input_tokens_total().increment(usage.input_tokens);
+        metrics::chat_output_tokens_total().increment(usage.output_tokens);
         if let Some(cost) = self.settings.cost(usage.input_tokens, usage.output_tokens) {
-            metrics::gauge!(CHAT_COST).increment(cost);
+            metrics::chat_cost().increment(cost);
         }
     }
 

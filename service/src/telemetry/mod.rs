@@ -2,9 +2,11 @@
 
 mod endpoint;
 mod format;
+mod recorder;
 
-pub use endpoint::{MetricsError, recorder, serve_metrics};
+pub use endpoint::{MetricsError, serve_metrics};
 pub use format::utc_now;
+pub use recorder::{JobMetrics, install};
 
 use crate::config::{LogConfig, LogFormat};
 use format::{Identity, JsonLines, TextLines};

@@ -93,7 +93,7 @@ async fn the_side_port_tells_metrics_life_and_readiness() {
     let address = listener.local_addr().expect("bound");
     let (health, (stop, stopped)) = (Health::starting(), tokio::sync::oneshot::channel::<()>());
     let shutdown = async move { drop(stopped.await) };
-    recorder().expect("installs");
+    install(Role::Reward).expect("installs");
     let server = tokio::spawn(serve_metrics(listener, Role::Reward, health.clone(), shutdown));
 
     assert!(http_get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
@@ -102,18 +102,19 @@ async fn the_side_port_tells_metrics_life_and_readiness() {
     health.set_ready();
     assert!(http_get(address, "/readyz").await.ends_with("ready\n"));
 
-    ::metrics::counter!(metrics::SCORED_TOTAL, "outcome" => "safe").increment(3);
-    ::metrics::histogram!(metrics::SCORE_SECONDS).record(0.02);
-    ::metrics::histogram!(metrics::STALENESS).record(2.0);
+    metrics::scored_total("safe").increment(3);
+    metrics::score_seconds().record(0.02);
+    metrics::verifier_seconds("self").record(2.0);
     let text = http_get(address, "/metrics").await;
     for line in [
-        "sinternal_scored_total{outcome=\"safe\"} 3",
+        "sinternal_scored_total{role=\"reward\",outcome=\"safe\"} 3",
         "# HELP sinternal_scored_total Answers judged, by verdict or reason.",
         "sinternal_build_info{role=\"reward\"} 1",
-        "sinternal_score_seconds_bucket{le=\"0.01\"} 0",
-        "sinternal_score_seconds_bucket{le=\"0.025\"} 1",
-        "sinternal_staleness_bucket{le=\"1\"} 0",
-        "sinternal_staleness_bucket{le=\"2\"} 1",
+        "sinternal_ready{role=\"reward\"} 1",
+        "sinternal_score_seconds_bucket{role=\"reward\",le=\"0.01\"} 0",
+        "sinternal_score_seconds_bucket{role=\"reward\",le=\"0.025\"} 1",
+        "sinternal_verifier_seconds_bucket{role=\"reward\",reward=\"self\",le=\"1\"} 0",
+        "sinternal_verifier_seconds_bucket{role=\"reward\",reward=\"self\",le=\"2.5\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
     }

@@ -67,6 +67,8 @@ pub struct Mismatch {
     pub mean: f64,
     /// The largest.
     pub max: f64,
+    /// Mean of ρ; 1 where both agree.
+    pub ratio: f64,
     /// Share of tokens whose weight was truncated or masked.
     pub corrected: f64,
     /// Effective sample size of the ratios, (Σ ρ)² / Σ ρ², as a share of the tokens: 1 where all are equal.
@@ -79,11 +81,13 @@ pub fn mismatch(old: &Tensor, behaviour: &Tensor, importance: Option<Importance>
     let log_ratios = old - behaviour;
     let (gaps, ratios) = (log_ratios.abs(), log_ratios.to_kind(Kind::Double).exp());
     let mean = |t: &Tensor| t.mean(Kind::Double).double_value(&[]);
+    let ratio = mean(&ratios);
     Mismatch {
         mean: mean(&gaps),
         max: gaps.max().double_value(&[]),
+        ratio,
         corrected: importance.map_or(0.0, |i| mean(&i.binds(&ratios))),
-        effective: mean(&ratios).powi(2) / mean(&(&ratios * &ratios)),
+        effective: ratio.powi(2) / mean(&(&ratios * &ratios)),
     }
 }
 
@@ -112,6 +116,7 @@ mod tests {
         let of = |importance| mismatch(&old, &behaviour, importance);
         let plain = of(None);
         assert!((plain.max - 4f64.ln()).abs() < 1e-6 && (plain.mean - 4f64.ln() / 2.0).abs() < 1e-6);
+        assert!((plain.ratio - 6.25 / 4.0).abs() < 1e-6);
         assert!((plain.effective - 39.0625 / 18.0625 / 4.0).abs() < 1e-6);
         assert_eq!(
             (plain.corrected, of(Some(TRUNCATE)).corrected, of(Some(MASK)).corrected),

@@ -7,6 +7,7 @@ mod record;
 pub mod service;
 pub mod state;
 pub mod store;
+mod telemetry;
 
 pub use list::{JobFilter, JobPage};
 pub use manager::{JobManager, JobsError, JobsOptions, Submission, Submitted};

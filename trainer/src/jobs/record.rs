@@ -3,7 +3,7 @@
 use super::state::{Refused, Signal, decide, name};
 use super::store::{Asked, JobStore, NewEvent, StoreError, StoredJob};
 use crate::run_dir::AttemptLog;
-use sinternal_proto::Event;
+use sinternal_proto::{Event, JobState};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -30,13 +30,16 @@ pub(super) struct Record {
     log: Option<AttemptLog>,
     /// Units in all, and how many percent of them were told to be done.
     pub(super) told: Option<(u64, u64)>,
+    /// The state under which metrics count it.
+    counted: Option<JobState>,
 }
 
 impl Record {
     /// A new job, on disk when this returns.
     pub(super) fn create(stored: StoredJob, store: Arc<dyn JobStore>) -> Result<Self, StoreError> {
-        let record = Self::of(stored, store);
+        let mut record = Self::of(stored, store);
         record.store.put(&record.stored, vec![state_event(&record.stored)])?;
+        record.count();
         Ok(record)
     }
 
@@ -51,12 +54,13 @@ impl Record {
             }
             Err(NotDone::Store(error)) => return Err(error),
         }
+        record.count();
         Ok(record)
     }
 
     fn of(stored: StoredJob, store: Arc<dyn JobStore>) -> Self {
         let (changed, _) = watch::channel(());
-        Self { stored, store, changed, cancel: CancellationToken::new(), log: None, told: None }
+        Self { stored, store, changed, cancel: CancellationToken::new(), log: None, told: None, counted: None }
     }
 
     /// What becomes of a job whose attempt was stopped: what a client asked for, else another attempt.
@@ -155,7 +159,12 @@ impl Record {
             tracing::info!(job = %status.id, state = name(status.state), reason = %status.reason, "job");
         }
         self.stored = changed;
+        self.count();
         self.changed.send_replace(());
+    }
+
+    fn count(&mut self) {
+        super::telemetry::count(&mut self.counted, self.stored.status.state);
     }
 }
 

@@ -36,6 +36,13 @@ impl Sequence {
     }
 }
 
+/// Tokens that a pass computes, where neighbours with the same prompt share it and no micro-batch parts them.
+#[must_use]
+pub fn computed_tokens(sequences: &[Sequence]) -> usize {
+    let prompts = sequences.chunk_by(|a, b| a.prompt() == b.prompt()).map(|group| group[0].prompt_len);
+    prompts.sum::<usize>() + sequences.iter().map(|s| s.continuation().len()).sum::<usize>()
+}
+
 /// Consecutive sequences that have `bound` tokens to compute at most, unless one alone has more. Neighbours with the same
 /// prompt share it.
 pub(super) fn micro_batches(sequences: &[Sequence], bound: usize) -> Vec<Range<usize>> {
@@ -120,6 +127,8 @@ mod tests {
         let group = [of(&[2; 11]), of(&[3; 11]), of(&[4; 11])];
         assert_eq!(micro_batches(&group, 130).len(), 1);
         assert_eq!(micro_batches(&group, 129), [0..2, 2..3]);
+        assert_eq!(computed_tokens(&group), 130);
+        assert_eq!(computed_tokens(&[of(&[2; 11]), Sequence::new(&[1; 9], &[2])]), 110 + 9);
     }
 
     #[test]

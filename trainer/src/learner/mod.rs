@@ -14,7 +14,7 @@ mod layout;
 mod optimizer;
 mod schedule;
 
-pub use layout::Sequence;
+pub use layout::{Sequence, computed_tokens};
 pub use optimizer::{AdamW, CheckpointError, FILE as OPTIMIZER_FILE, Optimizer};
 pub use schedule::Schedule;
 

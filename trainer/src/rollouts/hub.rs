@@ -10,7 +10,7 @@ use super::workers::Workers;
 use crate::publish::{BlobStore, PublishError, Publisher};
 use crate::work_buffer::{BufferStats, WorkBuffer};
 use sinternal_proto::{JobId, Policy, PolicyVersion, TaskId, Trace, TraceOutcome, WorkerId};
-use sinternal_service::metrics::{LEASE_EXPIRED_TOTAL, POLICY_VERSION, WORKERS};
+use sinternal_service::metrics;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -98,7 +98,7 @@ impl RolloutHub {
         let mut publisher = self.inner.publisher.lock().await;
         let policy = publisher.publish(version, dir).await?;
         self.inner.change(|state| state.policy = Some(policy.clone()));
-        metrics::gauge!(POLICY_VERSION, "role" => "trainer").set(version.0 as f64);
+        metrics::policy_version().set(version.0 as f64);
         tracing::info!(%version, hash = %policy.manifest.hash, "published a policy");
         Ok(policy)
     }
@@ -154,7 +154,7 @@ impl RolloutHub {
                 state.buffer.rename_worker(previous, &id);
                 state.workers.remove(previous);
             }
-            metrics::gauge!(WORKERS).set(state.workers.len() as f64);
+            metrics::workers().set(state.workers.len() as f64);
             id
         });
         tracing::info!(worker = %id, max_sequences, "a rollout worker joined");
@@ -282,15 +282,25 @@ impl Inner {
         let mut returned = state.buffer.expire(now).len();
         for worker in state.workers.evict(now) {
             tracing::warn!(%worker, "a rollout worker is silent and was evicted");
+            metrics::workers_lost_total().increment(1);
             returned += state.buffer.remove_worker(&worker).len();
         }
-        metrics::gauge!(WORKERS).set(state.workers.len() as f64);
+        metrics::workers().set(state.workers.len() as f64);
+        export(state.buffer.stats());
         drop(state);
         if returned > 0 {
             tracing::warn!(samples = returned, "leases ended; their samples wait again");
-            metrics::counter!(LEASE_EXPIRED_TOTAL).increment(returned as u64);
+            metrics::lease_expired_total().increment(returned as u64);
             self.changed.send_replace(());
         }
+    }
+}
+
+fn export(buffer: BufferStats) {
+    let BufferStats { groups, waiting, leased, delivered } = buffer;
+    metrics::buffer_groups().set(groups as f64);
+    for (outcome, samples) in [("waiting", waiting), ("leased", leased), ("delivered", delivered)] {
+        metrics::buffer_samples(outcome).set(samples as f64);
     }
 }
 

@@ -17,7 +17,7 @@ pub use hub::{HubOptions, RolloutHub};
 pub use session::RolloutSession;
 
 use sinternal_proto::{TraceOutcome, WorkerId};
-use sinternal_service::metrics::ROLLOUTS_TOTAL;
+use sinternal_service::metrics;
 
 fn count(worker: &WorkerId, outcome: &TraceOutcome) {
     let label = match outcome {
@@ -29,7 +29,7 @@ fn count(worker: &WorkerId, outcome: &TraceOutcome) {
             "rejected"
         }
     };
-    metrics::counter!(ROLLOUTS_TOTAL, "outcome" => label).increment(1);
+    metrics::rollouts_total(label).increment(1);
 }
 
 #[cfg(test)]

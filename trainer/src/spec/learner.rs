@@ -39,6 +39,10 @@ pub struct LearnerSpec {
     /// Tokens of a micro-batch, at most; 0 takes what suits the device (1,280 on a CPU, 16,384 on a GPU). It bounds memory
     /// and does not change the result.
     pub micro_batch_tokens: usize,
+    /// Floating-point operations that the trainer's device makes a second, at most, in this element type; for the exported
+    /// utilisation alone, which is left out where this is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_flops: Option<f64>,
     /// Train low-rank adapters instead of the weights; they are added to the weights at the end of each stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSpec>,
@@ -104,6 +108,7 @@ impl LearnerSpec {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
+        require(self.peak_flops.is_none_or(positive), "learner.peak_flops", "must be positive")?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.check("learner.lora"))
     }
 }
@@ -135,6 +140,7 @@ mod tests {
         for (text, expected) in [
             ("[learner]\ndtype = 'float16'\n", "learner.dtype"),
             ("[learner]\nrecomputation = true\n", "did you mean `learner.recompute`?"),
+            ("[learner]\npeak_flops = 0\n", "learner.peak_flops: must be positive"),
             ("[learner.lora]\nrank = 0\n", "learner.lora.rank: must be at least 1"),
             ("[learner.lora]\ndropout = 1.0\n", "learner.lora.dropout"),
             ("[learner.lora]\ntargets = ['lm_head']\n", "learner.lora.targets"),

@@ -23,6 +23,7 @@ use sinternal_proto::{
     ScoreResult, TaskId, Trace,
 };
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 /// Random numbers of a step's first groups.
 const FIRST: u64 = 16;
@@ -75,6 +76,8 @@ struct Attempt {
 pub(super) struct Pending {
     oldest: PolicyVersion,
     slots: Vec<Vec<Attempt>>,
+    /// When the last of its traces came.
+    sampled: Option<Instant>,
 }
 
 /// All groups of a step, place after place, those without signal included.
@@ -83,6 +86,8 @@ pub(super) struct Gathered {
     pub(super) groups: Vec<Vec<ScoredTrace>>,
     /// How many of them came in the place of another.
     pub(super) refilled: usize,
+    /// How long, at the end, only scores were waited for.
+    pub(super) scoring: Duration,
 }
 
 impl Attempt {
@@ -101,7 +106,7 @@ impl Attempt {
 impl Pending {
     fn new(oldest: PolicyVersion, prompts: Vec<Prompt>) -> Self {
         let slot = |prompt| vec![Attempt { prompt, samples: Vec::new() }];
-        Self { oldest, slots: prompts.into_iter().map(slot).collect() }
+        Self { oldest, slots: prompts.into_iter().map(slot).collect(), sampled: None }
     }
 
     /// All samples that have their score, with their places.
@@ -141,11 +146,13 @@ impl Pending {
         }
     }
 
-    fn finish(self) -> Gathered {
+    /// For one who waits since `began`.
+    fn finish(self, began: Instant) -> Gathered {
+        let scoring = self.sampled.map_or(Duration::ZERO, |last| last.max(began).elapsed());
         let refilled = self.slots.iter().map(|slot| slot.len() - 1).sum();
         let (prompts, groups) =
             self.slots.into_iter().flatten().map(|attempt| (attempt.prompt, attempt.samples)).unzip();
-        Gathered { prompts, groups, refilled }
+        Gathered { prompts, groups, refilled, scoring }
     }
 }
 
@@ -233,11 +240,11 @@ impl Run {
         pending: &mut BTreeMap<u64, Pending>,
         step: u64,
     ) -> Result<Option<Gathered>, StageError> {
-        let mut scoring: HashMap<String, (Place, Trace)> = HashMap::new();
+        let (mut scoring, began): (HashMap<String, (Place, Trace)>, _) = (HashMap::new(), Instant::now());
         loop {
             let missing = pending.get(&step).map_or(0, |p| p.missing(spec.group_size));
             if missing == 0 && scoring.is_empty() {
-                return Ok(pending.remove(&step).map(Pending::finish));
+                return Ok(pending.remove(&step).map(|p| p.finish(began)));
             }
             let at_scorer = scoring.values().filter(|(place, _)| place.step == step).count();
             let wants_traces = scoring.len() < SCORING && missing > at_scorer;
@@ -246,6 +253,7 @@ impl Run {
                     let trace = trace?;
                     let place = Place::of(trace.task, spec);
                     let Some(target) = pending.get_mut(&place.step) else { continue };
+                    target.sampled = Some(Instant::now());
                     let Some(attempt) = target.attempt(place) else { continue };
                     if let Some(outcome) = oracle_outcome(spec, &attempt.prompt, &trace)? {
                         self.settle(spec, target, place, ScoredTrace { trace, outcome }).await?;
@@ -369,7 +377,7 @@ mod tests {
         };
         assert_eq!(group(at(2, 2), [0.0, 0.0]), None);
         assert_eq!(step.missing(2), 0);
-        let done = step.finish();
+        let done = step.finish(Instant::now());
         assert_eq!(done.refilled, 3);
         let ids: Vec<&str> = done.prompts.iter().map(|p| &*p.id).collect();
         assert_eq!(ids, ["a", "01", "b", "c", "21", "22"]);
@@ -383,6 +391,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(step.push(place, sample(Some(0.0), &[3]), &refilling(0), 8), None);
         }
-        assert_eq!((step.missing(2), step.finish().refilled), (0, 0));
+        let began = Instant::now();
+        assert_eq!((step.missing(2), step.finish(began).refilled), (0, 0));
     }
 }

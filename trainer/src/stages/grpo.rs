@@ -97,6 +97,7 @@ impl Run {
             kind: spec.schedule,
             floor: 0.0,
         };
+        telemetry::begin(&self.ctx.id, STAGE, spec.steps - first);
         let mut steps = Steps {
             spec,
             schedule,
@@ -144,7 +145,7 @@ impl Run {
         };
         let waited = began.elapsed().as_secs_f64();
         fail_point::pass("grpo.gathered");
-        done.groups.iter().flatten().for_each(|s| telemetry::trace(s, self.version));
+        done.groups.iter().flatten().for_each(|s| telemetry::trace(&self.ctx.id, s, self.version));
         let limit = self.spec.sampling.max_new_tokens;
         let batch = Batch::assemble(&done.groups, &spec, limit);
         let update_began = Instant::now();
@@ -166,14 +167,19 @@ impl Run {
         values.extend([
             ("learning_rate".to_owned(), rate),
             ("seconds_rollout".to_owned(), waited),
+            ("seconds_score".to_owned(), done.scoring.as_secs_f64()),
             ("seconds_update".to_owned(), update_seconds),
             ("seconds_publish".to_owned(), publish_began.elapsed().as_secs_f64()),
             ("seconds_step".to_owned(), began.elapsed().as_secs_f64()),
         ]);
+        let audit_began = Instant::now();
         let stop = match &mut steps.auditor {
             Some(auditor) => self.audit(auditor, step + 1, &done, &mut values).await?,
             None => None,
         };
+        if values.contains_key("canaries") || values.contains_key("audit_answers") {
+            values.insert("seconds_audit".into(), audit_began.elapsed().as_secs_f64());
+        }
         steps.reward = values.get("reward").copied();
         self.write_samples(&done, &batch, step + 1)?;
         fail_point::pass("grpo.sampled");
@@ -182,7 +188,9 @@ impl Run {
         fail_point::pass("grpo.recorded");
         let due = spec.checkpoint_every > 0 && (step + 1) % spec.checkpoint_every == 0;
         if due || stop.is_some() || step + 1 == spec.steps {
+            let began = Instant::now();
             self.save(steps).await?;
+            telemetry::phase(&self.ctx.id, "checkpoint", began.elapsed());
             steps.saved = step + 1;
         }
         if let Some(reason) = stop {

@@ -20,6 +20,7 @@ use sinternal_model::{CausalLm, Device, ModelError, ModelFolder};
 use sinternal_proto::{PolicyVersion, Sha256, StepMetrics};
 use sinternal_service::atomic::{clean_leftovers, write_atomic};
 use sinternal_service::owner::{OwnerHandle, spawn_owner};
+use sinternal_service::telemetry::JobMetrics;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +71,7 @@ impl Runner for Pipeline {
     }
 
     async fn run(&self, ctx: JobContext) -> Result<(), JobError> {
+        let _series = JobMetrics::open(&ctx.id.0);
         let outcome = async { Run::start(self, ctx).await?.execute().await };
         outcome.await.map_err(|e: StageError| match e {
             StageError::Gate(_) | StageError::Audit(_) => JobError::Paused(e.to_string()),
@@ -225,7 +227,11 @@ impl Run {
             (Arc::clone(&self.folder), self.ctx.run_dir.checkpoints(), state.stage.clone());
         let to = dir.clone();
         let staged = self.learner.call(move |learner| checkpoint::stage(&to, state, &folder, learner, &work));
-        let Some(staged) = staged.await?? else { return Ok(()) };
+        let staged = staged.await?;
+        if staged.is_err() {
+            telemetry::checkpoint(&self.ctx.id, false);
+        }
+        let Some(staged) = staged? else { return Ok(()) };
         let keep = self.spec.grpo.map_or(Keep { last: 0, best: 0 }, |grpo| grpo.keep());
         self.saving = Some(tokio::task::spawn_blocking(move || {
             let saved = staged.finish()?;
@@ -239,6 +245,7 @@ impl Run {
     pub(super) async fn settle_checkpoint(&mut self) -> Result<(), StageError> {
         let Some(saving) = self.saving.take() else { return Ok(()) };
         let done = saving.await.map_err(|e| StageError::Data(format!("writing a checkpoint failed: {e}")))?;
+        telemetry::checkpoint(&self.ctx.id, done.is_ok());
         let (saved, removed) = done?;
         for path in removed {
             tracing::info!(job = %self.ctx.id, path = %path.display(), "removed a checkpoint that is not to be kept");
@@ -312,7 +319,7 @@ impl Run {
         if let Some(board) = &mut self.board {
             board.add(&metrics, now)?;
         }
-        telemetry::step(&self.ctx.id, &metrics);
+        telemetry::step(&self.ctx.id, &metrics, self.spec.learner.peak_flops);
         self.ctx.events.metrics(metrics);
         Ok(())
     }

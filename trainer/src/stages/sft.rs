@@ -3,6 +3,7 @@
 
 use super::StageError;
 use super::run::Run;
+use super::telemetry;
 use super::verification_chat::tokens;
 use crate::algorithm::NegativeLogLikelihood;
 use crate::checkpoint::{self, Keep, State};
@@ -85,6 +86,7 @@ impl Run {
         self.ctx.events.stage(STAGE, total);
         let first = self.begin_fine_tuning(spec, found).await?;
         self.forget_after(STAGE, first)?;
+        telemetry::begin(&self.ctx.id, STAGE, total - first);
         let mut saved = first;
         for step in first..total {
             if self.ctx.cancel.is_cancelled() {
@@ -127,15 +129,21 @@ impl Run {
     }
 
     async fn fine_tune_step(&mut self, batch: Vec<Sequence>, step: u64, rate: f64) -> Result<(), StageError> {
-        let learned = self.learner.call(move |l| {
-            let tokens = batch.iter().map(Sequence::completion_len).sum();
-            l.step(&batch, &mut NegativeLogLikelihood { tokens }, rate, 1.0)
-        });
+        let began = Instant::now();
+        let tokens = batch.iter().map(Sequence::completion_len).sum();
+        let learned =
+            self.learner.call(move |l| l.step(&batch, &mut NegativeLogLikelihood { tokens }, rate, 1.0));
         let stats = learned.await?;
         if !stats.grad_norm.is_finite() {
             return Err(StageError::Diverged(format!("sft step {step}: the gradient is not finite")));
         }
-        let values = [("loss", stats.loss), ("grad_norm", stats.grad_norm), ("learning_rate", rate)];
+        let values = [
+            ("loss", stats.loss),
+            ("grad_norm", stats.grad_norm),
+            ("learning_rate", rate),
+            ("trained_tokens", tokens as f64),
+            ("seconds_step", began.elapsed().as_secs_f64()),
+        ];
         let values = values.map(|(k, v)| (k.to_owned(), v)).into();
         self.record(StepMetrics { stage: STAGE.into(), step: step + 1, values })?;
         fail_point::pass("sft.recorded");

@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use crate::algorithm::{Grpo, GrpoBatch, Mismatch, Surrogate, mismatch, sequence_log_ratios, token_weights};
-use crate::learner::Learner;
+use crate::learner::{Learner, Sequence, computed_tokens};
 use crate::spec::GrpoSpec;
 use tch::Tensor;
 
@@ -27,6 +27,25 @@ pub struct UpdateStats {
     pub mismatch: Mismatch,
     /// Passes whose gradient was not finite; they changed nothing.
     pub skipped: u32,
+    /// Floating-point operations, estimated: see [`Cost`].
+    pub flop: f64,
+}
+
+/// An estimate of what passes cost: 2 operations for each parameter and token forward and 4 backward, of which a frozen weight
+/// saves half. A prompt that neighbours share counts once; attention, and what is computed again to save memory, do not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cost {
+    /// Of a forward pass over the batch.
+    forward: f64,
+    /// Of a forward and a backward pass.
+    train: f64,
+}
+
+impl Cost {
+    fn of(parameters: f64, trains_weights: bool, sequences: &[Sequence]) -> Self {
+        let forward = 2.0 * parameters * computed_tokens(sequences) as f64;
+        Self { forward, train: forward * if trains_weights { 3.0 } else { 2.0 } }
+    }
 }
 
 /// Makes `spec.epochs` optimizer steps on a batch that is not empty; `limit` is the length limit of a completion.
@@ -42,13 +61,18 @@ pub fn update(learner: &mut Learner, batch: &Batch, spec: &GrpoSpec, limit: u32,
         sequence: None,
         old: None,
     };
-    let mut stats = UpdateStats::default();
+    let parameters = learner.lm().parameters().flat().numel() as f64;
+    let cost = Cost::of(parameters, learner.lm().trains_weights(), &batch.sequences);
+    let reference = if tensors.reference.is_some() { cost.forward } else { 0.0 };
+    let mut stats = UpdateStats { flop: reference, ..UpdateStats::default() };
     for epoch in 0..spec.epochs {
         // The ratio of a sequence takes all of its tokens, and a pass sees them in chunks.
         if let (Surrogate::Gspo(_), Some(old)) = (settings.surrogate, &tensors.old) {
             let now = learner.score(&batch.sequences);
             tensors.sequence = Some(sequence_log_ratios(&now, old, &lengths));
+            stats.flop += cost.forward;
         }
+        stats.flop += cost.train;
         let mut objective = Grpo::new(&tensors, settings);
         let step = learner.step(&batch.sequences, &mut objective, rate, spec.max_grad_norm);
         let pass = objective.stats();

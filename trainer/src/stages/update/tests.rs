@@ -149,3 +149,26 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_is_counted() {
     let after = learner.score(&batch.sequences);
     assert_eq!(Vec::<f32>::try_from(&before).unwrap(), Vec::<f32>::try_from(&after).unwrap());
 }
+
+#[test]
+fn an_update_costs_two_operations_a_parameter_and_token_forward_and_six_in_training() {
+    // Prompt and first completion are 2 + 3 tokens of which the last predicts nothing, the other completions 1 and 4 more.
+    let of = |completion: &[u32]| Sequence::new(&[1, 2], completion);
+    let group = [of(&[3, 4, 5]), of(&[6, 7]), of(&[8; 5])];
+    let cost = |trains_weights| Cost::of(10.0, trains_weights, &group);
+    assert_eq!(cost(true), Cost { forward: 180.0, train: 540.0 });
+    assert_eq!(cost(false), Cost { forward: 180.0, train: 360.0 });
+
+    let spec = GrpoSpec { epochs: 3, ..spec() };
+    let (mut learner, batch) = (learner(), batch(&spec));
+    let forward =
+        2.0 * learner.lm().parameters().flat().numel() as f64 * computed_tokens(&batch.sequences) as f64;
+    let plain = update(&mut learner, &batch, &spec, LIMIT, 1e-3).flop;
+    assert_eq!(plain, 9.0 * forward);
+    let gspo = GrpoSpec { objective: ObjectiveKind::Gspo, ..spec };
+    assert_eq!(
+        update(&mut learner, &batch, &gspo, LIMIT, 1e-3).flop,
+        11.0 * forward,
+        "two passes that score"
+    );
+}
