@@ -5,6 +5,7 @@
 //! study ──────► setup ─► cargo build --release ─► sinternal study
 //! chaos ──────► setup ─► cargo build --release ─► sinternal chaos
 //! test ───────► setup ─► cargo test --workspace
+//! test ───────► setup ─► Prometheus ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
 //! deny ───────► cargo-deny of a fixed version into target/tools ─► licences, sources, advisories
 //! bench ──────► setup ─► Python environment, cargo build --release ─► sinternal bench and TRL in turn
@@ -116,6 +117,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         }
         Task::Test { args } => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
+            setup::prometheus(&cargo::target_dir(&root)?.join("tools"))?;
             cargo::test(&root, &args)
         }
         Task::Lint => {

@@ -10,8 +10,11 @@
 
 mod fetch;
 mod library;
+mod prometheus;
 pub(crate) mod tools;
 mod wheels;
+
+pub(crate) use prometheus::prometheus;
 
 use anyhow::Context;
 use std::ffi::OsStr;

@@ -45,7 +45,7 @@ pub(super) fn installed_torch(python: &Path) -> anyhow::Result<Option<PathBuf>> 
     Ok((output.status.success() && !dir.is_empty()).then(|| PathBuf::from(dir)))
 }
 
-fn on_path(path: Option<&OsStr>, name: &str) -> Option<PathBuf> {
+pub(super) fn on_path(path: Option<&OsStr>, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path?).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
