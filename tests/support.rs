@@ -165,6 +165,9 @@ pub(crate) struct Cluster {
     pub(crate) trainer: SocketAddr,
     pub(crate) reward: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    pub(crate) reward_metrics: SocketAddr,
+    /// In the order in which they were started.
+    pub(crate) worker_metrics: Vec<SocketAddr>,
     dir: TempDir,
     roles: Vec<(String, Child)>,
     set: Vec<String>,
@@ -209,6 +212,8 @@ impl Cluster {
             trainer,
             reward,
             metrics,
+            reward_metrics: free_address(),
+            worker_metrics: Vec::new(),
             dir,
             roles: Vec::new(),
             set: set.iter().map(|&s| s.to_owned()).collect(),
@@ -253,7 +258,7 @@ impl Cluster {
     pub(crate) fn start_reward(&mut self) {
         let own = [
             format!("reward.listen={}", self.reward),
-            "reward.metrics_listen=127.0.0.1:0".into(),
+            format!("reward.metrics_listen={}", self.reward_metrics),
             format!("reward.cache={}", self.path().join("cache-reward").display()),
         ];
         self.spawn("reward", "reward", &own, "");
@@ -261,9 +266,11 @@ impl Cluster {
     }
 
     pub(crate) fn start_worker(&mut self, name: &str) {
+        let metrics = free_address();
+        self.worker_metrics.push(metrics);
         let own = [
             format!("rollout_worker.trainer={}", self.url()),
-            "rollout_worker.metrics_listen=127.0.0.1:0".into(),
+            format!("rollout_worker.metrics_listen={metrics}"),
             format!("rollout_worker.name=worker-{name}"),
             format!("rollout_worker.cache={}", self.path().join(format!("cache-{name}")).display()),
         ];
@@ -382,7 +389,8 @@ pub(crate) fn http_get(address: SocketAddr, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("sets");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("asks");
+    // The older version has no chunks: the body ends with the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("asks");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("answers");
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()

@@ -4,7 +4,6 @@
 //! quickstart ─► setup ─► cargo build --release ─► sinternal quickstart
 //! study ──────► setup ─► cargo build --release ─► sinternal study
 //! chaos ──────► setup ─► cargo build --release ─► sinternal chaos
-//! test ───────► setup ─► cargo test --workspace
 //! test ───────► setup ─► Prometheus ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
 //! deny ───────► cargo-deny of a fixed version into target/tools ─► licences, sources, advisories
