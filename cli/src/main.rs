@@ -4,9 +4,9 @@
 
 mod advice;
 mod bench;
+mod certs;
 mod chaos;
 mod checkpoint;
-mod certs;
 mod config;
 mod data;
 mod eval;

@@ -60,7 +60,15 @@ impl Record {
 
     fn of(stored: StoredJob, store: Arc<dyn JobStore>) -> Self {
         let (changed, _) = watch::channel(());
-        Self { stored, store, changed, cancel: CancellationToken::new(), log: None, told: None, counted: None }
+        Self {
+            stored,
+            store,
+            changed,
+            cancel: CancellationToken::new(),
+            log: None,
+            told: None,
+            counted: None,
+        }
     }
 
     /// What becomes of a job whose attempt was stopped: what a client asked for, else another attempt.
