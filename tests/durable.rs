@@ -15,6 +15,7 @@ fn timeless(line: &Value) -> Value {
     let gone = |key: &str| {
         key.starts_with("seconds_")
             || key.starts_with("logprob_mismatch")
+            || key.starts_with("importance_")
             || key == "time_ms"
             || key == "versions"
     };

@@ -98,7 +98,7 @@ fn a_job_runs_over_tls_with_tokens_and_everybody_else_is_refused() {
 
     let peer = format!("error: trainer {}: ", secured.url());
     let listed = secured.run("eye", &["jobs"]).ok();
-    assert!(listed.contains("Succeeded"), "{listed}");
+    assert!(listed.contains("succeeded"), "{listed}");
     assert_eq!(
         secured.run("eye", &["submit", &job]).error(),
         format!(

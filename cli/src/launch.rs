@@ -132,6 +132,10 @@ impl Cluster {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.env(RunId::ENV, run_id.as_str()).stdin(Stdio::null()).stdout(Stdio::null());
+        // Threads that spin while they wait for each other starve those of the roles beside them.
+        if std::env::var_os("OMP_WAIT_POLICY").is_none() {
+            command.env("OMP_WAIT_POLICY", "passive");
+        }
         // Ctrl-C in a terminal reaches this process alone; it tells the children once, and they drain.
         command.process_group(0);
         let log = plan.logs.as_ref().map(|dir| dir.join(format!("{name}.log")));

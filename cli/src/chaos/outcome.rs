@@ -68,7 +68,8 @@ fn timeless(mut row: Value) -> Value {
     if let Some(row) = row.as_object_mut() {
         row.retain(|key, _| {
             let gone = ["time_ms", "versions"].contains(&&**key);
-            !gone && !key.starts_with("seconds_") && !key.starts_with("logprob_mismatch")
+            let of_sampler = ["seconds_", "logprob_mismatch", "importance_"];
+            !gone && !of_sampler.iter().any(|prefix| key.starts_with(prefix))
         });
     }
     row

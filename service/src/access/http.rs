@@ -35,7 +35,6 @@ impl Guard {
 }
 
 /// Lets only these roles, and admin, to a router that [`crate::serve::serve_http`] serves.
-#[must_use]
 pub fn protect(router: Router, guard: &Guard, roles: &'static [Role]) -> Router {
     let state = (guard.clone(), roles);
     router.layer(from_fn_with_state(state, check))

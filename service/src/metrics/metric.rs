@@ -126,7 +126,6 @@ macro_rules! registry {
     ($($name:ident: $kind:ident $(($buckets:expr))?, $unit:ident, $by:ident, [$($label:ident $(= $values:expr)?),*], $help:literal;)*) => {
         $(
             #[doc = $help]
-            #[must_use]
             pub fn $name($($label: impl Into<::metrics::SharedString>),*) -> metric::handle::$kind {
                 let labels = vec![$(::metrics::Label::new(stringify!($label), $label)),*];
                 metric::Handle::of(&::metrics::Key::from_parts(concat!("sinternal_", stringify!($name)), labels))

@@ -20,19 +20,26 @@ const LONGEST_TOML: usize = 1 << 20;
 const LONGEST_KEY: usize = 256;
 /// Streams of events at once. A watcher costs one task and the events that it is being sent.
 const MOST_WATCHERS: usize = 256;
+/// Files that are sent at once, each from a thread of its own.
+const MOST_FETCHES: usize = 16;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct JobService {
     manager: JobManager,
     watchers: Arc<Semaphore>,
+    fetches: Arc<Semaphore>,
 }
 
 impl JobService {
     /// Serves `manager`.
     #[must_use]
     pub fn new(manager: JobManager) -> Self {
-        Self { manager, watchers: Arc::new(Semaphore::new(MOST_WATCHERS)) }
+        Self {
+            manager,
+            watchers: Arc::new(Semaphore::new(MOST_WATCHERS)),
+            fetches: Arc::new(Semaphore::new(MOST_FETCHES)),
+        }
     }
 
     /// Work that waits for the disk.
@@ -91,9 +98,7 @@ impl job_service_server::JobService for JobService {
         request: Request<pb::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let request = request.into_inner();
-        let full =
-            |_| ServiceError::Exhausted(format!("{MOST_WATCHERS} watchers are there already; try later"));
-        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(full)?;
+        let place = place(&self.watchers, MOST_WATCHERS, "watchers")?;
         let events = self.manager.watch(&JobId(request.job_id), request.cursor)?;
         let held = move |event: JobEvent| {
             let _until_the_stream_ends = &place;
@@ -150,10 +155,24 @@ impl job_service_server::JobService for JobService {
         request: Request<pb::FetchArtifactRequest>,
     ) -> Result<Response<Self::FetchArtifactStream>, Status> {
         let pb::FetchArtifactRequest { job_id, path, offset } = request.into_inner();
+        let place = place(&self.fetches, MOST_FETCHES, "fetches of files")?;
         let run = self.run_dir(job_id)?;
         let chunks = files::fetch(run, path, offset).await?;
-        Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map_err(Into::into)))))
+        let held = move |chunk: Result<pb::ArtifactChunk, ServiceError>| {
+            let _until_the_stream_ends = &place;
+            chunk.map_err(Into::into)
+        };
+        Ok(Response::new(Box::pin(chunks.map(held))))
     }
+}
+
+fn place(
+    places: &Arc<Semaphore>,
+    most: usize,
+    what: &str,
+) -> Result<tokio::sync::OwnedSemaphorePermit, ServiceError> {
+    let full = |_| ServiceError::Exhausted(format!("{most} {what} are there already; try later"));
+    Arc::clone(places).try_acquire_owned().map_err(full)
 }
 
 fn submission(request: pb::SubmitJobRequest) -> Result<Submission, Invalid> {

@@ -5,8 +5,11 @@ use sinternal_proto::{JobId, PolicyVersion, ScoreOutcome, StepMetrics};
 use sinternal_service::metrics::{self, Counter, Gauge, PROMPTS, REWARDS, STAGES, mask_label};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Values of a step by name, with what they are exported as.
+type Exported<F, const N: usize> = [(&'static str, F); N];
+
 /// Values of a step that are gauges of the job.
-const OF_JOB: [(&str, fn(String) -> Gauge); 19] = [
+const OF_JOB: Exported<fn(String) -> Gauge, 19> = [
     ("entropy", metrics::entropy),
     ("kl", metrics::kl),
     ("first_clip_fraction", metrics::first_clip_fraction),
@@ -28,10 +31,10 @@ const OF_JOB: [(&str, fn(String) -> Gauge); 19] = [
     ("canary_failures", metrics::canary_failures),
 ];
 /// Values that are gauges of the job's stage.
-const OF_STAGE: [(&str, fn(String, String) -> Gauge); 3] =
+const OF_STAGE: Exported<fn(String, String) -> Gauge, 3> =
     [("loss", metrics::loss), ("grad_norm", metrics::grad_norm), ("learning_rate", metrics::learning_rate)];
 /// Values that add up over the steps.
-const SUMS: [(&str, fn(String) -> Counter); 2] = [
+const SUMS: Exported<fn(String) -> Counter, 2> = [
     ("skipped_updates", metrics::skipped_updates_total),
     ("refilled_groups", metrics::refilled_groups_total),
 ];
