@@ -5,6 +5,7 @@ mod bars;
 mod png;
 mod svg;
 
+pub use axis::Axis;
 pub use bars::{Bar, BarChart, BarGroup};
 
 /// A line chart of rates over steps. The vertical axis starts at 0 and reads in percent.

@@ -30,7 +30,7 @@ pub mod calibration;
 pub mod judge;
 
 pub use arms::{ArmRow, CurvePoint, Gate, GateOutcome, Meta, Report, Sample, SamplePair};
-pub use chart::{Bar, BarChart, BarGroup, Chart, ChartError, Series};
+pub use chart::{Axis, Bar, BarChart, BarGroup, Chart, ChartError, Series};
 pub use compare::{CompareError, Comparison, Difference, compare};
 pub use measure::{
     Answer, Better, Finish, Interval, IntervalMethod, Measure, MeasureError, MeasureKind, Outcome,

@@ -37,7 +37,7 @@ impl Frame {
         let longest = chart.series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
         let names = (48.0 + 7.4 * longest as f64).clamp(24.0, WIDTH / 2.0);
         Self {
-            x: Axis::of_steps(points().map(|p| p.0)),
+            x: Axis::of_steps(points().map(|p| p.0), 10),
             y: Axis::of_rates(points().map(|p| p.1)),
             right: WIDTH - names,
         }
