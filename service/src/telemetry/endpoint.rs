@@ -41,6 +41,20 @@ pub async fn serve_metrics(
     health: Health,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), MetricsError> {
+    serve_metrics_with(listener, role, health, Router::new(), shutdown).await
+}
+
+/// The same beside `extra`, what else this role serves under paths of its own.
+///
+/// # Errors
+/// The recorder cannot be installed, or the listener breaks down.
+pub async fn serve_metrics_with(
+    listener: TcpListener,
+    role: Role,
+    health: Health,
+    extra: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), MetricsError> {
     let recorders = installed(role)?;
     metrics::build_info().set(1.0);
     let upkeep = async {
@@ -49,7 +63,8 @@ pub async fn serve_metrics(
             recorders.run_upkeep(Instant::now());
         }
     };
-    let serving = serve_http(listener, routes(recorders.clone(), health), shutdown);
+    let routes = routes(recorders.clone(), health).merge(extra);
+    let serving = serve_http(listener, routes, shutdown);
     tokio::select! {
         served = serving => Ok(served?),
         () = upkeep => Ok(()),

@@ -4,7 +4,7 @@ mod endpoint;
 mod format;
 mod recorder;
 
-pub use endpoint::{MetricsError, serve_metrics};
+pub use endpoint::{MetricsError, serve_metrics, serve_metrics_with};
 pub use format::utc_now;
 pub use recorder::{JobMetrics, install};
 

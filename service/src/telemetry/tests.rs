@@ -94,13 +94,15 @@ async fn the_side_port_tells_metrics_life_and_readiness() {
     let (health, (stop, stopped)) = (Health::starting(), tokio::sync::oneshot::channel::<()>());
     let shutdown = async move { drop(stopped.await) };
     install(Role::Reward).expect("installs");
-    let server = tokio::spawn(serve_metrics(listener, Role::Reward, health.clone(), shutdown));
+    let extra = axum::Router::new().route("/own", axum::routing::get(async || "own\n"));
+    let server = tokio::spawn(serve_metrics_with(listener, Role::Reward, health.clone(), extra, shutdown));
 
     assert!(http_get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
     let starting = http_get(address, "/readyz").await;
     assert!(starting.starts_with("HTTP/1.1 503") && starting.ends_with("starting\n"), "{starting}");
     health.set_ready();
     assert!(http_get(address, "/readyz").await.ends_with("ready\n"));
+    assert!(http_get(address, "/own").await.ends_with("own\n"));
 
     metrics::scored_total("safe").increment(3);
     metrics::score_seconds().record(0.02);
