@@ -23,8 +23,14 @@ pub struct Sample {
     pub kind: PromptKind,
     /// Family of the prompt.
     pub family: String,
+    /// Specification S; empty where there is none.
+    #[serde(default)]
+    pub spec: String,
     /// The request x.
     pub request: String,
+    /// The right answer of a mathematical prompt.
+    #[serde(default)]
+    pub gold: Option<String>,
     /// Reasoning and answer.
     pub completion: String,
     /// Why it ended.
@@ -157,7 +163,9 @@ impl From<Sample> for pb::Sample {
             sample: s.sample.0,
             kind: pb::PromptKind::from(s.kind).into(),
             family: s.family,
+            spec: s.spec,
             request: s.request,
+            gold: s.gold.unwrap_or_default(),
             completion: s.completion,
             finish: pb::FinishReason::from(s.finish).into(),
             segments: s
@@ -198,7 +206,9 @@ impl TryFrom<pb::Sample> for Sample {
             sample: SampleIndex(s.sample),
             kind,
             family: s.family,
+            spec: s.spec,
             request: s.request,
+            gold: Some(s.gold).filter(|gold| !gold.is_empty()),
             completion: s.completion,
             finish,
             segments: s
@@ -225,7 +235,9 @@ pub(crate) mod tests {
             sample: SampleIndex(1),
             kind: PromptKind::Harmful,
             family: "plain".into(),
+            spec: "rules".into(),
             request: "how?".into(),
+            gold: None,
             completion: "<think>hm</think>no".into(),
             finish: FinishReason::Stop,
             segments: vec![Segment { version: PolicyVersion(3), tokens: 4 }],

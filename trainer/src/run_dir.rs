@@ -137,6 +137,12 @@ impl RunDir {
         &self.samples.path
     }
 
+    /// What the verifier gate measured, and its outcome; before the report, which has it too.
+    #[must_use]
+    pub fn gate(&self) -> PathBuf {
+        self.path.join("gate.json")
+    }
+
     /// The report for people.
     #[must_use]
     pub fn report_md(&self) -> PathBuf {

@@ -60,6 +60,10 @@ fn rewards(values: &mut Values, all: &[(&Prompt, &ScoredTrace)]) {
     ] {
         put_mean(values, name, all.iter().filter(|(p, _)| p.kind == kind).filter_map(|(_, s)| s.reward()));
     }
+    for (kind, name) in [(PromptKind::Harmful, "refused_harmful"), (PromptKind::Benign, "refused_benign")] {
+        let refused = all.iter().filter(|(p, _)| p.kind == kind).filter_map(|(_, s)| components(s)?.refused);
+        put_mean(values, name, refused.map(f64::from));
+    }
     let scored: Vec<&RewardComponents> = all.iter().filter_map(|(_, s)| components(s)).collect();
     let mut part = |name: &str, of: fn(&RewardComponents) -> Option<f32>| {
         put_mean(values, name, scored.iter().filter_map(|c| of(c)).map(f64::from));

@@ -102,6 +102,8 @@ impl Run {
             n: measured.unparsed.n,
             outcome,
         };
+        let text = serde_json::to_vec_pretty(&gate).map_err(|e| StageError::Data(e.to_string()))?;
+        write_atomic(&self.ctx.run_dir.gate(), &text)?;
         Ok((gate, calibration))
     }
 
