@@ -132,8 +132,8 @@ pub(crate) fn up(args: &UpArgs) -> anyhow::Result<()> {
             ready?;
             let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
             eprintln!(
-                "ready: trainer {scheme}://{}, reward {scheme}://{}, {} rollout workers; Ctrl-C stops them",
-                config.trainer.listen, config.reward.listen, config.up.workers
+                "ready: trainer {scheme}://{}, reward {scheme}://{}, {} rollout workers; page http://{}/; Ctrl-C stops them",
+                config.trainer.listen, config.reward.listen, config.up.workers, config.trainer.metrics_listen
             );
             tokio::select! {
                 ended = cluster.supervise() => ended?,

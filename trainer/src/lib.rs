@@ -28,4 +28,5 @@ pub mod run_dir;
 pub mod serve;
 pub mod spec;
 pub mod stages;
+pub mod web;
 pub mod work_buffer;

@@ -6,15 +6,16 @@ use crate::publish::PublishError;
 use crate::rollouts::service::RolloutService;
 use crate::rollouts::{HubOptions, RolloutHub};
 use crate::run_dir::RunDirError;
+use axum::Router;
 use sinternal_proto::pb::job_service_server::JobServiceServer;
 use sinternal_proto::pb::rollout_service_server::RolloutServiceServer;
-use sinternal_service::access::Guard;
+use sinternal_service::access::{self, Guard, protect};
 use sinternal_service::config::TrainerConfig;
 use sinternal_service::health::Health;
 use sinternal_service::serve::{
     BindError, Guarded, MAX_JOB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, ServeError, bind, serve_grpc,
 };
-use sinternal_service::telemetry::{MetricsError, Role, install, serve_metrics};
+use sinternal_service::telemetry::{MetricsError, Role, install, serve_metrics_with};
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -106,9 +107,16 @@ pub async fn run(
             hub.close();
         }
     };
+    // The port of metrics speaks no TLS, so what a page shows goes no further than this machine.
+    let page = match addresses.metrics.ip().is_loopback() {
+        true => {
+            protect(crate::web::router(manager.clone()), &guard, &[access::Role::Read, access::Role::Submit])
+        }
+        false => Router::new(),
+    };
     let serving =
         serve_grpc(Guarded::new(grpc, guard), routes(hub, manager), health.clone(), stop, config.drain / 4);
-    let measuring = serve_metrics(metrics, Role::Trainer, health.clone(), std::future::pending());
+    let measuring = serve_metrics_with(metrics, Role::Trainer, health.clone(), page, std::future::pending());
     health.set_ready();
     tracing::info!(address = %addresses.grpc, metrics = %addresses.metrics, "the trainer is ready");
     ready(addresses);

@@ -75,9 +75,6 @@ fn rewards(values: &mut Values, all: &[(&Prompt, &ScoredTrace)]) {
     part("correct", |c| c.correct);
     part("not_degenerate", |c| c.not_degenerate);
     part("p_sd", |c| c.p_sd);
-    let benign = all.iter().filter(|(p, _)| p.kind == PromptKind::Benign);
-    let refused = benign.filter_map(|(_, s)| components(s)?.refused);
-    put_mean(values, "refused_benign", refused.map(f64::from));
     let verdicts = all.iter().filter_map(|(_, s)| verdict(s));
     put_mean(values, "unsafe", verdicts.map(|verdict| f64::from(u8::from(verdict == Verdict::Unsafe))));
 }
