@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like the tests themselves")]
 
 mod audit;
+mod browser;
 mod commands;
 mod data_commands;
 mod data_path;
@@ -26,3 +27,4 @@ mod study;
 mod suites;
 mod support;
 mod watching;
+mod web;

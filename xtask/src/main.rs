@@ -4,7 +4,7 @@
 //! quickstart ─► setup ─► cargo build --release ─► sinternal quickstart
 //! study ──────► setup ─► cargo build --release ─► sinternal study
 //! chaos ──────► setup ─► cargo build --release ─► sinternal chaos
-//! test ───────► setup ─► Prometheus ─► cargo test --workspace
+//! test ───────► setup ─► Prometheus, browser ─► cargo test --workspace
 //! lint ───────► setup ─► cargo fmt --check, cargo clippy
 //! deny ───────► cargo-deny of a fixed version into target/tools ─► licences, sources, advisories
 //! bench ──────► setup ─► Python environment, cargo build --release ─► sinternal bench and TRL in turn
@@ -13,6 +13,7 @@
 //! **Invariant.** Nothing here depends on libtorch, for this is what fetches it.
 
 mod bench;
+mod browser;
 mod cargo;
 mod git;
 mod setup;
@@ -117,6 +118,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test { args } => {
             setup::setup(&root.join(setup::FOLDER), setup::Set::Cpu)?;
             setup::prometheus(&cargo::target_dir(&root)?.join("tools"))?;
+            browser::need()?;
             cargo::test(&root, &args)
         }
         Task::Lint => {

@@ -45,11 +45,13 @@ pub(super) fn installed_torch(python: &Path) -> anyhow::Result<Option<PathBuf>> 
     Ok((output.status.success() && !dir.is_empty()).then(|| PathBuf::from(dir)))
 }
 
-pub(super) fn on_path(path: Option<&OsStr>, name: &str) -> Option<PathBuf> {
+/// The first file of that name on the path.
+pub(crate) fn on_path(path: Option<&OsStr>, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path?).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-fn succeeds(command: &mut Command) -> bool {
+/// Whether it ran and ended well; what it said is lost.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
